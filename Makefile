@@ -1,0 +1,30 @@
+# Everything runs in .venv, made from the pinned requirements.lock. Needs Python 3.11 and nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: sweep test check bench figures clean
+
+sweep: .venv/ready
+	$(BIN)/python -m sweep.launch
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+check: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/ready
+	$(BIN)/python -m benchmarks.fit_coverage
+	$(BIN)/python -m benchmarks.keep_memory
+
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+clean:
+	rm -rf .venv .cache

@@ -1,0 +1,65 @@
+"""Collect: from the runs' own files to records.csv, one row per planned run, whatever its state."""
+
+from sweep.errors import SweepError
+from sweep.folder import RunFolder, SweepFolder, read_json
+from sweep.records import Record, write_records
+from sweep.run_spec import Plan, PlannedRun
+
+_FROM_EVAL = (
+    *("loss_nats", "loss_se_nats", "bits_per_byte"),
+    *("copy_first_nats", "copy_second_nats", "copy_score_nats"),
+)
+
+
+def record_of(run: PlannedRun, folder: RunFolder) -> Record:
+    """The row of one run.
+
+    Raises:
+        CorruptFile: one of its files is damaged.
+    """
+    state = folder.state()
+    train = read_json(folder.train) if folder.train.exists() else {}
+    measured = read_json(folder.eval) if state.status == "done" else {}
+    by_position = measured.get("loss_by_position_nats", [None])
+    spec = run.spec
+    return Record(
+        run_id=run.run_id,
+        role=run.role,
+        status=state.status,
+        reason=state.reason,
+        budget_flops=run.budget_flops,
+        flops=run.flops,
+        flops_6nd=run.flops_6nd,
+        num_params=run.num_params,
+        num_params_non_embedding=run.num_params_non_embedding,
+        num_tokens=run.num_tokens,
+        batch_tokens=spec.batch_tokens,
+        num_steps=spec.num_steps,
+        width=spec.model.width,
+        depth=spec.model.depth,
+        seed=spec.seed,
+        **{key: measured.get(key) for key in _FROM_EVAL},
+        train_loss_nats=train.get("train_loss_nats"),
+        loss_first_positions_nats=by_position[0],
+        loss_last_positions_nats=by_position[-1],
+        train_seconds=train.get("train_seconds"),
+        eval_sha256=measured.get("content_sha256"),
+        code_sha256=train.get("code_sha256"),
+    )
+
+
+def collect(plan: Plan, folder: SweepFolder) -> list[Record]:
+    """Write records.csv; the target's row stays ``planned`` in it, as it was when the forecast was made.
+
+    Raises:
+        SweepError: the sweep is sealed, so its records are frozen.
+    """
+    if folder.seal.exists():
+        raise SweepError(
+            f"{folder.path} is sealed",
+            "records.csv as the seal found it",
+            "nothing: python -m sweep.status shows the runs' state now; another forecast needs another name",
+        )
+    records = [record_of(run, folder.run(run.run_id)) for run in plan.runs]
+    write_records(records, folder.records)
+    return records

@@ -1,0 +1,24 @@
+"""The one exception that users see: what was found, what was expected, what to do."""
+
+import sys
+from collections.abc import Callable
+
+
+class SweepError(Exception):
+    """Bad input, or a state of the sweep that a user can mend; shown without a traceback."""
+
+    def __init__(self, found: str, expected: str, todo: str) -> None:
+        super().__init__(found, expected, todo)  # kept as arguments, so that it pickles between processes
+
+    def __str__(self) -> str:
+        found, expected, todo = self.args
+        return f"{found}\n  expected: {expected}\n  to do:    {todo}"
+
+
+def run_main(main: Callable[[], int]) -> None:
+    """Run a command's ``main``; a ``SweepError`` becomes a message on stderr and exit status 2."""
+    try:
+        sys.exit(main())
+    except SweepError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

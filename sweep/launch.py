@@ -1,0 +1,94 @@
+"""Launch: the whole sweep on this machine, from the configuration to the verdict, by one command.
+
+    python -m sweep.launch [experiment=quick|smoke] [name=NAME] [group.key=value ...]
+
+The only module that knows Hydra: it composes ``configs/`` and the command line into a ``SweepSpec`` and hands
+that to ``sweep/pipeline.py``. Launching again trains only what is not done.
+"""
+
+import difflib
+import logging
+import os
+import re
+from dataclasses import fields, is_dataclass
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sweep import spec as spec_module
+from sweep.errors import SweepError, run_main
+from sweep.spec import SweepSpec
+
+ConfigStore.instance().store(name="schema", node=SweepSpec)
+
+
+def compose() -> SweepSpec | None:
+    """The configuration of this command line; None if Hydra only answered ``--help`` or ``--cfg``.
+
+    Raises:
+        SweepError: a misspelt key or a value of the wrong kind.
+    """
+    composed: list[SweepSpec] = []
+
+    @hydra.main(version_base="1.3", config_path="../configs", config_name="sweep")
+    def keep(config: DictConfig) -> None:
+        spec = OmegaConf.to_object(config)
+        assert isinstance(spec, SweepSpec)
+        composed.append(spec)
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, not to stderr as tracebacks
+    try:
+        keep()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _explain(error) from error
+    return composed[0] if composed else None
+
+
+def known_keys() -> list[str]:
+    """Every key that can be set on the command line."""
+    keys = [field.name for field in fields(SweepSpec)]
+    for field in fields(SweepSpec):
+        group = getattr(spec_module, getattr(field.type, "__name__", ""), None)
+        if is_dataclass(group):
+            keys += [f"{field.name}.{inner.name}" for inner in fields(group)]
+    return keys
+
+
+def _explain(error: Exception) -> SweepError:
+    """Hydra's own message, with the nearest valid keys."""
+    text = str(error).strip()
+    wrong = re.search(r"full_key: (\S+)|override '?([\w.]+)|Key '(\w+)'", text)
+    name = next((group for group in wrong.groups() if group), "") if wrong else ""
+    near = [key for key in difflib.get_close_matches(name, known_keys(), n=3, cutoff=0.5) if key != name]
+    return SweepError(
+        " ".join(text.split()),
+        "keys and values of configs/ (python -m sweep.launch --cfg job prints them all)",
+        f"did you mean {', '.join(near)}?" if near else "correct the name or the value",
+    )
+
+
+def main() -> int:
+    spec = compose()
+    if spec is None:
+        return 0
+    from rich.console import Console
+    from rich.logging import RichHandler
+
+    console = Console(stderr=True)
+    terminal = RichHandler(console=console, show_time=False, show_path=False, show_level=False)
+    handler = terminal if console.is_terminal else logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log = logging.getLogger("sweep")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    from sweep.pipeline import run_pipeline  # here, so that --help and --cfg need not wait for it
+
+    return run_pipeline(spec)
+
+
+if __name__ == "__main__":
+    run_main(main)

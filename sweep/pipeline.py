@@ -1,0 +1,190 @@
+"""The order of the stages on this machine: plan, train, collect, fit, seal, train the target, verify, report.
+
+The only module that knows it. Going through it again does only what is not done: every finished stage is on disk,
+and a finished run in a sweep beside this one (same id, so same result) is taken over, not trained again.
+"""
+
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sweep.collect import collect
+from sweep.data import Corpus, prepare_corpus
+from sweep.errors import SweepError
+from sweep.fit import fit_folder
+from sweep.fit import summary as fit_summary
+from sweep.folder import HASH_KEY, CorruptFile, SweepFolder, locked, read_json, set_aside
+from sweep.plan import freeze_plan, make_plan
+from sweep.report import write_report
+from sweep.run_spec import Plan, PlannedRun
+from sweep.seal import seal_sweep, seen_before
+from sweep.spec import SweepSpec, check
+from sweep.status import status_of
+from sweep.tracking import decide_mode, track_sweep
+from sweep.verify import summary as verdict_summary
+from sweep.verify import verify_sweep
+from sweep.workers import Job, check_disk, run_all
+
+log = logging.getLogger("sweep")
+
+_LOCK_WAIT_SECONDS = 15.0  # workers of a killed launch notice within a step that it is gone
+EXIT_INTERRUPTED = 130
+
+
+def run_pipeline(spec: SweepSpec) -> int:
+    """Run every stage that is not done yet; returns the exit code.
+
+    Raises:
+        SweepError: bad input, found before anything is trained; or runs that failed.
+    """
+    check(spec)
+    folder = SweepFolder(Path(spec.sweeps_dir) / spec.name)
+    with locked_sweep(folder):
+        corpus = prepare_corpus(spec.data, Path(spec.machine.cache_dir))
+        plan = make_plan(spec, corpus.info)
+        check_disk([run for run in plan.runs if not folder.run(run.run_id).eval.exists()], folder)
+        freeze_plan(plan, folder)
+        return _run_stages(spec, plan, folder, corpus)
+
+
+def _run_stages(spec: SweepSpec, plan: Plan, folder: SweepFolder, corpus: Corpus) -> int:
+    left_at_start = pending(plan.runs, folder)
+    if not left_at_start and folder.verdict.exists() and folder.report.exists():
+        log.info("nothing to train: all %d runs of %s are done", len(plan.runs), folder.path)
+        verdict = verify_sweep(folder)
+        log.info("%s", verdict_summary(folder, verdict))
+        return 0
+    mode = decide_mode(spec.machine.tracking)
+
+    def train(runs: list[PlannedRun], seal_sha256: str | None) -> bool:
+        left = pending(take_over(runs, folder), folder)
+        if not left:
+            return True
+        log.info("train: %d of %d runs to go, tracking %s", len(left), len(runs), mode)
+        return run_all(left, Job(plan, folder, corpus, spec.machine, mode, seal_sha256))
+
+    if not train(plan.fit_runs, None):
+        return _interrupted(folder)
+    refuse_failures(plan.fit_runs, folder)
+    if not folder.seal.exists():
+        collect(plan, folder)
+        log.info("fit:\n%s", fit_summary(fit_folder(folder)))
+        if seen := seen_before(plan, folder):
+            log.warning(
+                "NOT SEALED: the target %s was started before this forecast, in %s; what follows is a backtest",
+                plan.target.run_id,
+                ", ".join(seen),
+            )
+        else:
+            log.info("seal: %s, written before the target's first step", seal_sweep(folder)[HASH_KEY])
+    seal_sha256 = read_json(folder.seal)[HASH_KEY] if folder.seal.exists() else None
+    if not train([plan.target], seal_sha256):
+        return _interrupted(folder)
+    refuse_failures([plan.target], folder)
+    verdict = verify_sweep(folder)
+    log.info("verdict: %s", verdict_summary(folder, verdict))
+    report = write_report(folder)
+    track_sweep(plan, folder, mode, spec.machine, sweep_results(folder, verdict))
+    log.info("report: %s", report)
+    return 0
+
+
+def _interrupted(folder: SweepFolder) -> int:
+    log.warning("stopped; what was done is kept in %s, the same command goes on from there", folder.path)
+    return EXIT_INTERRUPTED
+
+
+# ---- which runs are left ----------------------------------------------------------------------
+
+
+def pending(runs: list[PlannedRun], folder: SweepFolder) -> list[PlannedRun]:
+    """Runs that have to be trained or evaluated; damaged results are set aside, failed ones tried again."""
+    left = []
+    for run in runs:
+        files = folder.run(run.run_id)
+        for path in (files.train, files.eval):
+            try:
+                if path.exists():
+                    read_json(path)
+            except CorruptFile as error:
+                log.warning("run %s: %s; set aside as %s, made again", run.run_id, error, set_aside(path).name)
+        state = files.state()
+        if state.status == "failed":
+            files.train.unlink()
+        if state.status not in ("done", "diverged"):
+            left.append(run)
+    return left
+
+
+def take_over(runs: list[PlannedRun], folder: SweepFolder) -> list[PlannedRun]:
+    """Copy finished runs with the same ids from the sweeps beside this one; returns ``runs``."""
+    for run in runs:
+        here = folder.run(run.run_id)
+        if here.path.exists():
+            continue
+        for there in folder.same_run_elsewhere(run.run_id):
+            try:
+                if there.state().status in ("done", "diverged"):
+                    partial = here.path.with_name(f"{run.run_id}.partial")
+                    shutil.rmtree(partial, ignore_errors=True)
+                    shutil.copytree(there.path, partial)
+                    partial.rename(here.path)
+                    log.info("train: %s taken over from %s", run.run_id, there.path.parent.parent)
+                    break
+            except CorruptFile:
+                continue
+    return runs
+
+
+def refuse_failures(runs: list[PlannedRun], folder: SweepFolder) -> None:
+    """Stop if a run failed.
+
+    Raises:
+        SweepError: names the runs and why.
+    """
+    failed = {run.run_id: folder.run(run.run_id).state() for run in runs}
+    lines = [f"\n    {run_id}: {s.reason}" for run_id, s in failed.items() if s.status not in ("done", "diverged")]
+    if lines:
+        raise SweepError(
+            f"{len(lines)} runs in {folder.path} did not end:" + "".join(lines),
+            "every planned run done or diverged",
+            "mend the cause and launch again: finished runs stay, these go on or start again",
+        )
+
+
+@contextmanager
+def locked_sweep(folder: SweepFolder) -> Iterator[None]:
+    """Hold the sweep's lock, waiting a little for the workers of a killed launch to notice that it is gone.
+
+    Raises:
+        SweepError: another launch is at work in the folder.
+    """
+    deadline = time.monotonic() + _LOCK_WAIT_SECONDS
+    while True:
+        with locked(folder.lock) as held:
+            if held:
+                yield
+                return
+        if time.monotonic() > deadline:
+            raise SweepError(
+                f"another launch is at work in {folder.path}",
+                "one launch per sweep",
+                f"wait for it (python -m sweep.status {folder.path}) or choose another name=",
+            )
+        time.sleep(0.2)
+
+
+def sweep_results(folder: SweepFolder, verdict: dict[str, Any]) -> dict[str, Any]:
+    """What the sweep's own wandb run shows."""
+    rows = status_of(folder)["runs"]
+    fit = read_json(folder.fit)
+    keys = ("law", "coefficients", "prediction", "low", "high", "level", "target_flops", "warnings")
+    return {
+        "columns": list(rows[0]),
+        "rows": [list(row.values()) for row in rows],
+        "summary": {"fit": {key: fit[key] for key in keys}, "verdict": verdict},
+    }

@@ -1,0 +1,172 @@
+"""Plan: from the configuration and a corpus to one row per run, frozen in plan.json.
+
+Everything a run's result depends on is decided here and carried along: the shape for its budget,
+the number of steps, the batch, the warm-up and the learning rates (``models/parametrization.py``
+holds the rules; ``train`` only obeys). The target's row is fixed here too, before any loss is seen.
+"""
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+from models.config import DecoderConfig, count_params, flops_6nd, train_flops_per_token
+from sweep.errors import SweepError
+from sweep.folder import SweepFolder, write_json
+from sweep.run_spec import Plan, PlannedRun, Role, RunSpec, read_plan
+from sweep.spec import ModelSpec, RecipeSpec, SweepSpec
+
+MIN_STEPS = 20  # below this a schedule with warm-up and decay is no schedule
+
+
+def shape_for_budget(budget_flops: float, spec: ModelSpec, vocab_size: int) -> DecoderConfig:
+    """The compute-optimal shape: width grows with the fourth root of the budget, so N with its square root.
+
+    (Hoffmann et al. 2022 found N ~ C^0.5; the constant was measured on this model at small scale.)
+    Width is rounded to what splits into whole heads.
+    """
+    wanted = spec.width_at_reference * (budget_flops / spec.reference_flops) ** 0.25
+    num_heads = max(1, int(wanted // spec.head_width))
+    step = 4 * num_heads
+    return DecoderConfig(
+        width=max(step, step * round(wanted / step)),
+        depth=spec.depth,
+        num_heads=num_heads,
+        mlp_ratio=spec.mlp_ratio,
+        conv_taps=spec.conv_taps,
+        vocab_size=vocab_size,
+        context_length=spec.context_length,
+    )
+
+
+def batch_rows_for(num_tokens: float, recipe: RecipeSpec, context_length: int) -> int:
+    """Batch size that grows with the square root of the run's tokens (critical batch size, McCandlish et al. 2018)."""
+    batch_tokens = recipe.batch_tokens_per_sqrt_token * num_tokens**0.5
+    return max(recipe.min_batch_rows, round(batch_tokens / context_length))
+
+
+def plan_run(budget_flops: float, seed: int, role: Role, spec: SweepSpec, corpus_sha256: str) -> PlannedRun:
+    """One row: a whole number of steps that does not exceed a fitted run's budget nor fall short of the target's.
+
+    So a budget under the cut-off is a run under the cut-off.
+
+    Raises:
+        SweepError: the budget is too small to train on.
+    """
+    recipe = spec.recipe
+    model = shape_for_budget(budget_flops, spec.model, spec.data.vocab_size)
+    flops_per_token = train_flops_per_token(model)
+    budget_tokens = budget_flops / flops_per_token
+    batch_rows = batch_rows_for(budget_tokens, recipe, model.context_length)
+    steps = budget_tokens / (batch_rows * model.context_length)
+    num_steps = math.ceil(steps) if role == "target" else math.floor(steps)
+    if num_steps < MIN_STEPS:
+        raise SweepError(
+            f"a budget of {budget_flops:.3g} FLOPs buys {num_steps} steps of a model of width {model.width}",
+            f"at least {MIN_STEPS} steps",
+            "raise the budget, or lower model.width_at_reference or recipe.min_batch_rows",
+        )
+    num_tokens = num_steps * batch_rows * model.context_length
+    run_spec = RunSpec(
+        corpus_sha256=corpus_sha256,
+        model=model,
+        seed=seed,
+        num_steps=num_steps,
+        batch_rows=batch_rows,
+        warmup_tokens=round(recipe.warmup_fraction * num_tokens),
+        learning_rate=recipe.learning_rate,
+        base_width=recipe.base_width,
+        base_depth=recipe.base_depth,
+        adam_beta1=recipe.adam_beta1,
+        adam_beta2=recipe.adam_beta2,
+        adam_eps=recipe.adam_eps,
+        grad_clip_norm=recipe.grad_clip_norm,
+        evaluation=spec.evaluation,
+    )
+    counts = count_params(model)
+    return PlannedRun(
+        run_id=f"c{budget_flops:.1e}-w{model.width}-s{seed}-{run_spec.sha256[:10]}".replace("+", ""),
+        role=role,
+        budget_flops=budget_flops,
+        flops=flops_per_token * num_tokens,
+        flops_6nd=flops_6nd(model, num_tokens),
+        num_params=counts["total"],
+        num_params_non_embedding=counts["non_embedding"],
+        num_tokens=num_tokens,
+        learning_rates=run_spec.parametrization.learning_rate,
+        spec=run_spec,
+    )
+
+
+def make_plan(spec: SweepSpec, corpus_info: dict[str, Any]) -> Plan:
+    """All runs of the sweep, the target last.
+
+    Raises:
+        SweepError: the corpus is too small for the largest run without repeating tokens, or for the
+            evaluation; a run is too short.
+    """
+    corpus_sha256 = corpus_info["sha256"]
+    runs = [
+        plan_run(budget, seed, "fit", spec, corpus_sha256)
+        for budget, num_seeds in zip(spec.grid.budgets_flops, spec.grid.num_seeds, strict=True)
+        for seed in range(num_seeds)
+    ]
+    runs.append(plan_run(spec.grid.target_flops, spec.grid.target_seed, "target", spec, corpus_sha256))
+    _check_tokens(runs, spec, corpus_info)
+    config = {key: value for key, value in asdict(spec).items() if key not in ("machine", "sweeps_dir", "name")}
+    description = {key: corpus_info[key] for key in ("sha256", "files", "train", "held_out", "near_duplicates")}
+    return Plan(name=spec.name, config=config, corpus=description, fit=spec.fit, runs=runs)
+
+
+def _check_tokens(runs: list[PlannedRun], spec: SweepSpec, corpus_info: dict[str, Any]) -> None:
+    largest = max(runs, key=lambda run: run.num_tokens)
+    available = corpus_info["train"]["tokens"] - 1
+    if largest.num_tokens > available:
+        raise SweepError(
+            f"run {largest.run_id} trains on {largest.num_tokens:,} tokens, the corpus holds {available:,}",
+            "a corpus in which no token has to be seen twice",
+            "raise data.train_bytes, add packages to data.train_packages, or lower the largest budget",
+        )
+    held_out = corpus_info["held_out"]["tokens"] - 1
+    if spec.evaluation.held_out_tokens > held_out:
+        raise SweepError(
+            f"evaluation.held_out_tokens is {spec.evaluation.held_out_tokens:,}, {held_out:,} tokens are held out",
+            "an evaluation set within the held-out tokens",
+            "lower evaluation.held_out_tokens or raise data.held_out_bytes",
+        )
+
+
+def freeze_plan(plan: Plan, folder: SweepFolder) -> None:
+    """Write plan.json, or check that the folder's plan is this one.
+
+    Raises:
+        SweepError: the folder was made by another plan.
+    """
+    if not folder.plan.exists():
+        write_json(folder.plan, plan.to_json())
+        return
+    there = read_plan(folder)
+    if there != plan:
+        raise SweepError(
+            f"{folder.path} was made by another plan ({'; '.join(_differences(there, plan))})",
+            "one folder, one plan: a forecast rests on the plan as it was first written",
+            f"launch under another name, such as name={plan.name}-2; finished runs that both plans share"
+            f" ({_num_shared(there, plan)} of {len(plan.runs)}) are taken over, only the others are trained",
+        )
+
+
+def _num_shared(a: Plan, b: Plan) -> int:
+    return len({run.run_id for run in a.runs} & {run.run_id for run in b.runs})
+
+
+def _differences(there: Plan, here: Plan) -> list[str]:
+    found = []
+    for group in sorted(set(there.config) | set(here.config)):
+        old, new = there.config.get(group, {}), here.config.get(group, {})
+        found += [
+            f"{group}.{key}: {old.get(key)} there, {new.get(key)} now"
+            for key in sorted(set(old) | set(new))
+            if old.get(key) != new.get(key)
+        ]
+    if there.corpus["sha256"] != here.corpus["sha256"] and not any(item.startswith("data.") for item in found):
+        found.append("the installed packages, and so the corpus, have changed")
+    return found or ["the planning code has changed"]

@@ -1,0 +1,46 @@
+"""Which code and which libraries made a result."""
+
+import functools
+import hashlib
+import importlib.metadata
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+_LIBRARIES = ("torch", "lightning", "numpy", "scipy", "tokenizers")
+
+
+def utc_now() -> str:
+    """Now, as ISO 8601 in UTC with microseconds; such times compare as strings."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+@functools.cache
+def code_sha256() -> str:
+    """One hash over the source of ``models/`` and ``sweep/``."""
+    digest = hashlib.sha256()
+    for path in sorted([*ROOT.glob("models/**/*.py"), *ROOT.glob("sweep/**/*.py")]):
+        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def code_version() -> dict[str, Any]:
+    """Hash of the source, the commit and whether files differ from it; a null commit has its reason."""
+    try:
+        commit, changed = _git("rev-parse", "HEAD"), bool(_git("status", "--porcelain", "--", "models", "sweep"))
+        return {"sha256": code_sha256(), "commit": commit, "changed_since_commit": changed}
+    except (OSError, subprocess.CalledProcessError) as error:
+        return {"sha256": code_sha256(), "commit": None, "reason": f"no git commit to be had ({error})"}
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def library_versions() -> dict[str, str]:
+    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return {"python": platform.python_version(), **versions}

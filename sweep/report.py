@@ -1,0 +1,235 @@
+"""Report: figures and one self-contained report.html from the files of a sweep.
+
+    python -m sweep.report sweeps/NAME
+
+Reads plan.json, records.csv, fit.json, seal.json and verdict.json and computes nothing that they do not hold;
+a stage that has not run yet is said to be missing. Writes figures/*.png and report.html, which needs no network.
+"""
+
+import argparse
+import base64
+import html
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from sweep.figures import draw_copy_scores, draw_forecast, draw_residuals
+from sweep.folder import CorruptFile, SweepFolder, open_sweep, read_json
+from sweep.records import Record, read_records
+from sweep.run_spec import Plan, read_plan
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #8884; --soft: #8882; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
+img { max-width: 100%; background: white; border-radius: 6px }
+.scroll { overflow-x: auto } table { border-collapse: collapse; font-size: .85rem }
+th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
+th:first-child, td:first-child { text-align: left }
+.verdict { font-size: 1.15rem; padding: .8rem 1rem; border-radius: 6px; background: var(--soft) }
+.warning { border-left: 4px solid #d80; padding-left: .8rem; margin: .4rem 0 }
+pre { background: var(--soft); padding: .8rem; border-radius: 6px; overflow-x: auto }
+"""
+
+
+def write_report(folder: SweepFolder) -> Path:
+    """Draw the figures and write report.html; returns its path."""
+    plan = read_plan(folder)
+    records = read_records(folder.records) if folder.records.exists() else []
+    fit, seal, verdict = (_read(path) for path in (folder.fit, folder.seal, folder.verdict))
+    folder.figures.mkdir(exist_ok=True)
+    figures = []
+    if fit is not None:
+        figures = [
+            ("Loss against compute", draw_forecast(records, fit, verdict, folder.figures / "forecast.png")),
+            ("Residuals of the fitted law", draw_residuals(records, fit, folder.figures / "residuals.png")),
+            ("Copying from context, the phase probe", draw_copy_scores(records, plan, folder.figures / "copying.png")),
+        ]
+    sections = [
+        f"<h1>Scaling sweep <em>{html.escape(plan.name)}</em></h1>",
+        _verdict_section(seal, verdict),
+        *(f"<h2>{title}</h2>{_image(path)}" for title, path in figures),
+        _law_section(fit, seal),
+        _runs_section(plan, records, folder),
+        _corpus_section(plan),
+        _reproduce_section(plan, folder, seal),
+    ]
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(plan.name)}: scaling sweep</title><style>{_STYLE}</style></head>"
+        f"<body>{''.join(sections)}</body></html>\n"
+    )
+    folder.report.write_text(page)
+    return folder.report
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        return read_json(path)
+    except CorruptFile as error:
+        return {"damaged": str(error)} if path.name == "seal.json" else None
+
+
+def _image(path: Path) -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f'<img alt="{path.stem}" src="data:image/png;base64,{data}">'
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    def line(tag: str, cells: Iterable[object]) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
+
+    body = "".join(line("td", row) for row in rows)
+    return f'<div class="scroll"><table><thead>{line("th", head)}</thead><tbody>{body}</tbody></table></div>'
+
+
+def _number(value: float | None, form: str = ".4f") -> str:
+    return "" if value is None else format(value, form)
+
+
+def _verdict_section(seal: dict[str, Any] | None, verdict: dict[str, Any] | None) -> str:
+    if verdict is None:
+        text = "No verdict yet: " + ("the forecast is sealed." if seal else "the forecast is not sealed.")
+    elif verdict["status"] != "judged":
+        text = f"No verdict ({verdict['status']}): " + "; ".join(verdict["reasons"])
+        if "unsealed_backtest" in verdict:
+            both = verdict["unsealed_backtest"]
+            text += (
+                f". As a backtest, not a forecast: {both['prediction']:.4f} against a measured"
+                f" {both['measured']:.4f} ({both['error']:+.2%})"
+            )
+    else:
+        text = (
+            f"{'Held' if verdict['held'] else 'Missed'}: predicted {verdict['prediction']:.4f} nats per token"
+            f" ({verdict['level']:.0%} interval {verdict['low']:.4f} to {_number(verdict['high']) or 'no bound'}),"
+            f" measured {verdict['measured']:.4f}, so {verdict['error']:+.2%} off at"
+            f" {verdict['extrapolation_ratio']:.3g} times the compute of the largest fitted run."
+            f" Sealed {verdict['sealed_utc']}, target started {verdict['target_started_utc']}."
+        )
+    return f'<p class="verdict">{html.escape(text)}</p>'
+
+
+def _law_section(fit: dict[str, Any] | None, seal: dict[str, Any] | None) -> str:
+    if fit is None:
+        return "<h2>The law</h2><p>Not fitted yet.</p>"
+    law = fit["coefficients"]
+    noise = fit["noise"]
+    facts = [
+        ("law", f"L(C) = {law['a']:.4f} * (C / {law['reference_flops']:.4g})^{law['b']:.4f} + {law['c']:.4f}"),
+        ("runs", f"{fit['num_runs']} at {fit['num_budgets']} budgets"),
+        ("noise of a run", f"{noise['relative_sd']:.2%} ({noise['source']})"),
+        ("noise between seeds", _number(noise["replicate_sd"], ".2%") or "not measured: no replicates"),
+        ("phase", f"{fit['phase']['phase']}" + (" (STRADDLES A PHASE CHANGE)" if fit["phase"]["straddles"] else "")),
+        ("forecastable", "yes" if fit["forecastable"] else "NO: " + "; ".join(fit["not_forecastable_because"])),
+    ]
+    if seal is not None and "cut_off" in seal:
+        cut_off = seal["cut_off"]
+        facts.append(
+            (
+                "cut-off",
+                f"runs of at most {cut_off['max_flops_fraction']:g} of the target's compute;"
+                f" the largest has {cut_off['largest_fitted_flops']:.4g} FLOPs",
+            )
+        )
+    warnings = "".join(f'<p class="warning">{html.escape(text)}</p>' for text in fit["warnings"])
+    forms = _table(
+        ("form tried", "prediction", "squared relative error", "used"),
+        (
+            (form["form"], _number(form["prediction"]), f"{form['sse']:.3e}", "yes" if form["used"] else "")
+            for form in fit["forms_tried"]
+        ),
+    )
+    tests = _table(
+        ("backtest: fitted up to", "predicted at", "ratio", "prediction", "measured", "error", "inside"),
+        (
+            (
+                f"{t['largest_fitted_flops']:.3g}",
+                f"{t['flops']:.3g}",
+                f"{t['ratio']:.1f}",
+                _number(t["prediction"]),
+                _number(t["measured"]),
+                f"{t['error']:+.2%}",
+                "yes" if t["inside"] else "no",
+            )
+            for t in fit["backtests"]
+        ),
+    )
+    return f"<h2>The law</h2>{_table(('', ''), facts)}{warnings}<h2>What was tried</h2>{forms}<br>{tests}"
+
+
+def _runs_section(plan: Plan, records: list[Record], folder: SweepFolder) -> str:
+    states = {run.run_id: folder.run(run.run_id) for run in plan.runs}
+    by_id = {record.run_id: record for record in records}
+    rows = []
+    for run in plan.runs:
+        record = by_id.get(run.run_id)
+        measured = _read(states[run.run_id].eval) or {}
+        train = _read(states[run.run_id].train) or {}
+        try:
+            state = states[run.run_id].state()
+            status, reason = state.status, state.reason
+        except CorruptFile as error:
+            status, reason = "failed", str(error)
+        rows.append(
+            (
+                run.run_id,
+                run.role,
+                status + (f": {reason}" if reason else ""),
+                f"{run.flops:.3g}",
+                f"{run.num_params:,}",
+                f"{run.num_tokens:,}",
+                _number(measured.get("loss_nats", record.loss_nats if record else None)),
+                _number(measured.get("loss_se_nats")),
+                _number(measured.get("bits_per_byte")),
+                _number(measured.get("copy_score_nats"), ".2f"),
+                _number(train.get("train_seconds"), ".0f"),
+            )
+        )
+    head = (
+        *("run", "role", "status", "FLOPs", "parameters", "tokens", "loss (nats/token)", "std. error"),
+        *("bits/byte", "copy score (nats)", "train s"),
+    )
+    return f"<h2>Runs</h2>{_table(head, rows)}"
+
+
+def _corpus_section(plan: Plan) -> str:
+    corpus = plan.corpus
+    rows = [
+        (split.replace("_", " "), *(f"{corpus[split][key]:,}" for key in ("documents", "bytes", "tokens")))
+        for split in ("train", "held_out")
+    ]
+    held_out = ", ".join(plan.config["data"]["held_out_packages"])
+    return (
+        f"<h2>Data</h2>{_table(('split', 'documents', 'bytes', 'tokens'), rows)}"
+        f"<p>Held out as whole packages: {html.escape(held_out)}. Near-duplicates dropped from the training files:"
+        f" {corpus['near_duplicates']}. Corpus {corpus['sha256'][:16]}. No token is seen twice.</p>"
+    )
+
+
+def _reproduce_section(plan: Plan, folder: SweepFolder, seal: dict[str, Any] | None) -> str:
+    code = (seal or {}).get("code", {})
+    commit = f"git checkout {code['commit']}\n" if code.get("commit") else ""
+    commands = (
+        f"{commit}python -m sweep.verify {shlex.quote(str(folder.path))}\n"
+        f"# the configuration stands in plan.json; the same one under another name trains it all again:\n"
+        f"python -m sweep.launch name={plan.name}-again sweeps_dir=elsewhere ..."
+    )
+    changed = "<p>The code had changes that were not committed.</p>" if code.get("changed_since_commit") else ""
+    return f"<h2>Check and reproduce</h2><pre>{html.escape(commands)}</pre>{changed}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m sweep.report", description="Write a sweep's report.html.")
+    parser.add_argument("sweep", type=Path, help="the sweep's folder, sweeps/NAME")
+    print(write_report(open_sweep(parser.parse_args().sweep)))
+    return 0
+
+
+if __name__ == "__main__":
+    from sweep.errors import run_main
+
+    run_main(main)

@@ -1,0 +1,94 @@
+"""Seal: write the prediction down before the target's first step; once, and never again.
+
+    python -m sweep.seal sweeps/NAME
+
+Reads plan.json, records.csv and fit.json, writes seal.json: the prediction with its interval, what it
+assumes, and the hashes of all that it rests on. The target's first row of metrics.jsonl then names the
+seal's own hash, so neither can be exchanged later without the other.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from sweep.errors import SweepError, run_main
+from sweep.folder import HASH_KEY, CorruptFile, SweepFolder, open_sweep, read_json, sha256_of_file, write_json
+from sweep.provenance import code_version, library_versions, utc_now
+from sweep.records import fitted_records, read_records
+from sweep.run_spec import Plan, read_plan
+
+FROM_FIT = (
+    *("law", "coefficients", "target_flops", "prediction", "low", "high", "level"),
+    *("forecastable", "not_forecastable_because", "warnings", "extrapolation_ratio"),
+)
+
+
+def seen_before(plan: Plan, folder: SweepFolder) -> list[str]:
+    """Where the target has been started already, here or in a sweep beside this one; empty if nowhere."""
+    target = plan.target.run_id
+    here = [f"{folder.path} (here)"] if folder.run(target).metrics.exists() else []
+    elsewhere = [run for run in folder.same_run_elsewhere(target) if run.metrics.exists()]
+    return here + [str(run.path.parent.parent) for run in elsewhere]
+
+
+def seal_sweep(folder: SweepFolder) -> dict[str, Any]:
+    """Write seal.json and return it.
+
+    Raises:
+        SweepError: there is a seal already; the target has been started; a run is above the cut-off.
+    """
+    if folder.seal.exists():
+        raise SweepError(
+            f"{folder.path} is sealed already",
+            "one seal per sweep, written once",
+            "nothing: verify it with python -m sweep.verify; another forecast needs another name",
+        )
+    plan = read_plan(folder)
+    seen = seen_before(plan, folder)
+    if seen:
+        raise SweepError(
+            f"the target {plan.target.run_id} has been started already, in {', '.join(seen)}",
+            "a seal before the target's first step: afterwards it is no forecast",
+            "plan a target that nobody has seen, with another grid.target_seed or grid.target_flops",
+        )
+    try:
+        fit = read_json(folder.fit)
+    except CorruptFile as error:
+        raise SweepError(str(error), "fit.json as it was written", "make it anew with python -m sweep.fit") from error
+    used = fitted_records(read_records(folder.records))
+    largest = max(record.flops for record in used)
+    allowed = plan.fit.max_flops_fraction * plan.target.flops
+    if largest > allowed:
+        raise SweepError(
+            f"a fitted run has {largest:.4g} FLOPs",
+            f"at most {allowed:.4g}: the cut-off is {plan.fit.max_flops_fraction:g} of the target's compute",
+            "plan the sweep without it, under another name",
+        )
+    seal = {
+        "sweep": plan.name,
+        "sealed_utc": utc_now(),
+        "target_run_id": plan.target.run_id,
+        "target_progress": "not started",
+        **{key: fit[key] for key in FROM_FIT},
+        "cut_off": {"max_flops_fraction": plan.fit.max_flops_fraction, "largest_fitted_flops": largest},
+        "phase_assumed": fit["phase"]["phase"],
+        "falsified_by": "a measured loss outside the interval, or a target in another phase than the ladder",
+        "code": code_version(),
+        "libraries": library_versions(),
+        "files": {path.name: sha256_of_file(path) for path in folder.sealed_files},
+        "runs": {record.run_id: record.eval_sha256 for record in used},
+    }
+    write_json(folder.seal, seal)
+    return read_json(folder.seal)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m sweep.seal", description="Seal the forecast of a fitted sweep.")
+    parser.add_argument("sweep", type=Path, help="the sweep's folder, sweeps/NAME")
+    seal = seal_sweep(open_sweep(parser.parse_args().sweep))
+    print(f"sealed at {seal['sealed_utc']}: {seal[HASH_KEY]}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

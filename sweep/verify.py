@@ -1,0 +1,232 @@
+"""Verify: recompute all that a seal rests on, then compare the prediction with what was measured.
+
+    python -m sweep.verify sweeps/NAME [sweeps/OTHER ...] [--json]
+
+Writes verdict.json: ``judged`` with the error, ``waiting`` while the target is not done, or ``refused`` with every
+reason: an altered seal or file, a forecast that the records do not give, a run above the cut-off, a late seal.
+"""
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from sweep.errors import SweepError, run_main
+from sweep.folder import HASH_KEY, CorruptFile, SweepFolder, open_sweep, read_json, sha256_of_file, write_json
+from sweep.laws import FitError, forecast
+from sweep.phase import phase_name
+from sweep.records import fitted_records, points, read_records
+from sweep.run_spec import Plan, plan_from_json
+
+_SAME = 1e-6  # relative; other processors and library versions round otherwise in the last bits
+
+
+def verify_sweep(folder: SweepFolder) -> dict[str, Any]:
+    """Judge the sweep's forecast and write verdict.json."""
+    verdict = _judge(folder)
+    write_json(folder.verdict, verdict)
+    return verdict
+
+
+def _judge(folder: SweepFolder) -> dict[str, Any]:
+    if not folder.seal.exists():
+        return {"status": "refused", "reasons": [f"no seal: {folder.seal} does not exist"], **_comparison(folder)}
+    try:
+        seal = read_json(folder.seal)
+    except CorruptFile as error:
+        return {"status": "refused", "reasons": [f"altered seal: {error}"]}
+    try:
+        reasons = [*_altered(folder, seal), *_wrong(folder, seal), *_late(folder, seal)]
+    except (CorruptFile, SweepError, KeyError, TypeError, ValueError) as error:
+        reasons = [f"altered: what the seal rests on can't be read ({type(error).__name__}: {error})"]
+    if reasons:
+        return {"status": "refused", "reasons": reasons}
+    return _measured(folder, seal)
+
+
+# ---- reasons to refuse ------------------------------------------------------------------------
+
+
+def _altered(folder: SweepFolder, seal: dict[str, Any]) -> list[str]:
+    """Files that are not those that were sealed."""
+    reasons = []
+    for path in folder.sealed_files:
+        if not path.exists():
+            reasons.append(f"altered: {path} is missing")
+        elif sha256_of_file(path) != seal["files"].get(path.name):
+            reasons.append(f"altered: {path} is not the file that was sealed")
+    for run_id, digest in seal["runs"].items():
+        path = folder.run(run_id).eval
+        # A published forecast may leave the runs' own folders out; records.csv is hashed in any case.
+        if path.exists() and read_json(path)[HASH_KEY] != digest:
+            reasons.append(f"altered: {path} is not the measurement that was sealed")
+    return reasons
+
+
+def _plan(folder: SweepFolder) -> Plan:
+    return plan_from_json(read_json(folder.plan))
+
+
+def _wrong(folder: SweepFolder, seal: dict[str, Any]) -> list[str]:
+    """Claims of the seal that do not follow from the plan and the records."""
+    plan, fit = _plan(folder), read_json(folder.fit)
+    reasons = [
+        f"altered: the seal's {key} is not that of fit.json"
+        for key in sorted(set(seal) & set(fit) - {HASH_KEY})
+        if seal[key] != fit[key]
+    ]
+    used = fitted_records(read_records(folder.records))
+    if {record.run_id: record.eval_sha256 for record in used} != seal["runs"]:
+        reasons.append("altered: the runs that the seal names are not the finished runs of records.csv")
+    fraction, cut_off = plan.fit.max_flops_fraction, seal["cut_off"]
+    if cut_off["max_flops_fraction"] != fraction:
+        reasons.append(f"altered: the cut-off of the seal ({cut_off['max_flops_fraction']:g}) is not the plan's")
+    for record in used:
+        if record.flops > fraction * plan.target.flops:
+            reasons.append(
+                f"above the cut-off: run {record.run_id} has {record.flops:.4g} FLOPs, more than {fraction:g}"
+                f" of the target's {plan.target.flops:.4g}"
+            )
+    if seal["target_run_id"] != plan.target.run_id or not _same(seal["target_flops"], plan.target.flops):
+        reasons.append("altered: the seal's target is not the plan's")
+    try:
+        again = forecast(*points(used), plan.target.flops, plan.fit.level)
+    except FitError as error:
+        return [*reasons, f"no forecast follows from the records: {error}"]
+    law = again.fitted.law.relative_to(plan.target.flops)
+    claimed, found = seal["coefficients"], {"a": law.a, "b": law.b, "c": law.c}
+    pairs = [(f"coefficient {name}", claimed[name], value) for name, value in found.items()]
+    high = again.high if math.isfinite(again.high) else None
+    pairs += [(name, seal[name], getattr(again, name)) for name in ("prediction", "low")] + [
+        ("high", seal["high"], high)
+    ]
+    return reasons + [
+        f"does not follow: the records give {name} = {value}, the seal says {said}"
+        for name, said, value in pairs
+        if not _same(said, value)
+    ]
+
+
+def _same(said: float | None, found: float | None) -> bool:
+    if said is None or found is None:
+        return said is found
+    return math.isclose(said, found, rel_tol=_SAME, abs_tol=1e-9)
+
+
+def _late(folder: SweepFolder, seal: dict[str, Any]) -> list[str]:
+    """Signs that the target was under way before the seal, or was started under another one."""
+    reasons = []
+    if seal["target_progress"] != "not started":
+        reasons.append(f"late: at the seal the target was {seal['target_progress']}")
+    for run in folder.same_run_elsewhere(seal["target_run_id"]):
+        rows = run.rows()
+        if rows and rows[0]["utc"] <= seal["sealed_utc"]:
+            reasons.append(f"late: the target was started in {run.path.parent.parent} before the seal")
+    rows = folder.run(seal["target_run_id"]).rows()
+    if not rows:
+        return reasons
+    start = rows[0]
+    if start["utc"] <= seal["sealed_utc"]:
+        reasons.append(f"late: the target was started at {start['utc']}, the seal is of {seal['sealed_utc']}")
+    if start["seal_sha256"] != seal[HASH_KEY]:
+        reasons.append(f"altered seal: the target was started under the seal {start['seal_sha256']}, this is another")
+    return reasons
+
+
+# ---- the verdict ------------------------------------------------------------------------------
+
+
+def _measured(folder: SweepFolder, seal: dict[str, Any]) -> dict[str, Any]:
+    run = folder.run(seal["target_run_id"])
+    try:
+        state = run.state()
+        if state.status == "diverged":
+            return {"status": "refused", "reasons": [f"the target diverged: {state.reason}"]}
+        if state.status != "done":
+            return {"status": "waiting", "reasons": [f"the target is {state.status}: {state.reason}"]}
+        measured, train = read_json(run.eval), read_json(run.train)
+    except CorruptFile as error:
+        return {"status": "refused", "reasons": [f"the target's result is damaged: {error}"]}
+    if measured["run_id"] != seal["target_run_id"] or train["seal_sha256"] != seal[HASH_KEY]:
+        return {"status": "refused", "reasons": [f"altered: {run.path} does not belong to this seal"]}
+    loss = measured["loss_nats"]
+    phase = phase_name(measured["copy_score_nats"], _plan(folder).fit.copying_nats)
+    inside = seal["low"] <= loss and (seal["high"] is None or loss <= seal["high"])
+    same_phase = phase == seal["phase_assumed"]
+    return {
+        "status": "judged",
+        "reasons": [],
+        "held": inside and same_phase,
+        "inside_interval": inside,
+        "phase": phase,
+        "phase_as_assumed": same_phase,
+        "prediction": seal["prediction"],
+        "low": seal["low"],
+        "high": seal["high"],
+        "level": seal["level"],
+        "measured": loss,
+        "measured_se": measured["loss_se_nats"],
+        "measured_bits_per_byte": measured["bits_per_byte"],
+        "error": seal["prediction"] / loss - 1,
+        "extrapolation_ratio": seal["extrapolation_ratio"],
+        "sealed_utc": seal["sealed_utc"],
+        "target_started_utc": train["started_utc"],
+        "target_finished_utc": train["finished_utc"],
+        "seal_sha256": seal[HASH_KEY],
+        "eval_sha256": measured[HASH_KEY],
+    }
+
+
+def _comparison(folder: SweepFolder) -> dict[str, Any]:
+    """Without a seal nothing is judged; where both numbers are at hand they are shown as a backtest."""
+    try:
+        fit, target = read_json(folder.fit), folder.run(_plan(folder).target.run_id)
+        if target.state().status == "done":
+            loss = read_json(target.eval)["loss_nats"]
+            both = {"prediction": fit["prediction"], "measured": loss, "error": fit["prediction"] / loss - 1}
+            return {"unsealed_backtest": both}
+    except CorruptFile:
+        pass
+    return {}
+
+
+def summary(folder: SweepFolder, verdict: dict[str, Any]) -> str:
+    if verdict["status"] != "judged":
+        text = f"{folder.path}: no verdict ({verdict['status']})" + "".join(f"\n  {r}" for r in verdict["reasons"])
+        if "unsealed_backtest" in verdict:
+            both = verdict["unsealed_backtest"]
+            text += f"\n  as a backtest: {both['prediction']:.4f} against {both['measured']:.4f} ({both['error']:+.2%})"
+        return text
+    high = "no bound" if verdict["high"] is None else f"{verdict['high']:.4f}"
+    word = "HELD" if verdict["held"] else "MISSED"
+    lines = [
+        f"{folder.path}: {word}",
+        f"  predicted {verdict['prediction']:.4f} nats per token, {verdict['level']:.0%} interval"
+        f" {verdict['low']:.4f} to {high}, sealed {verdict['sealed_utc']}",
+        f"  measured  {verdict['measured']:.4f} +- {verdict['measured_se']:.4f}; the prediction is"
+        f" {verdict['error']:+.2%} off at {verdict['extrapolation_ratio']:.4g} times the largest fitted run",
+    ]
+    if not verdict["phase_as_assumed"]:
+        lines.append(f"  the target is in another phase than the ladder: {verdict['phase']}")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m sweep.verify", description="Check seals and judge forecasts.")
+    parser.add_argument("sweeps", type=Path, nargs="+", help="folders of sealed sweeps")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, keyed by folder")
+    options = parser.parse_args()
+    verdicts = {}
+    for path in options.sweeps:
+        folder = open_sweep(path)
+        verdicts[str(path)] = verify_sweep(folder)
+        if not options.json:
+            print(summary(folder, verdicts[str(path)]))
+    if options.json:
+        print(json.dumps(verdicts, indent=1, allow_nan=False))
+    return 0 if all(verdict["status"] != "refused" for verdict in verdicts.values()) else 1
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,191 @@
+"""Run the planned runs on this machine: forked single-threaded workers, one run each, longest first.
+
+A worker is forked from a process that has imported torch and lightning but done no work with
+them: it is ready in a tenth of a second and shares the libraries' memory. It holds its run's lock, stops
+at a step boundary when it is asked to, and ends by itself when the process that started it is gone.
+"""
+
+import ctypes
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+
+from sweep.data import Corpus
+from sweep.errors import SweepError
+from sweep.folder import RunFolder, SweepFolder, locked, write_json
+from sweep.progress import Progress
+from sweep.provenance import utc_now
+from sweep.run_spec import Plan, PlannedRun
+from sweep.spec import MachineSpec
+
+log = logging.getLogger("sweep")
+
+EXIT_STOPPED = 75  # EX_TEMPFAIL: not done, run me again
+_POLL_SECONDS = 0.1
+_MIN_FREE_BYTES = 1 << 20
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs; ``seal_sha256`` is given for the target only."""
+
+    plan: Plan
+    folder: SweepFolder
+    corpus: Corpus
+    machine: MachineSpec
+    wandb_mode: str
+    seal_sha256: str | None
+
+
+def run_all(runs: list[PlannedRun], job: Job) -> bool:
+    """Train and evaluate all ``runs``; returns False if it was interrupted before they ended.
+
+    How each ended is in its folder. An interrupt (Ctrl-C, SIGTERM) reaches the workers, which save
+    and stop; what is not done goes on at the next launch.
+    """
+    import lightning.fabric  # noqa: F401  (before the fork: every worker would import it again)
+    import torch  # noqa: F401
+
+    if job.wandb_mode != "disabled":
+        import wandb.apis.public  # noqa: F401  (half of what wandb.init imports)
+
+    num_workers = job.machine.num_workers or os.cpu_count() or 1
+    waiting = sorted(runs, key=lambda run: -run.flops)
+    working: dict[str, BaseProcess] = {}
+    interrupted = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    progress = Progress(runs, job.folder)
+    try:
+        with progress:
+            while working or (waiting and not interrupted):
+                while waiting and len(working) < num_workers and not interrupted:
+                    run = waiting.pop(0)
+                    working[run.run_id] = _fork(run, job)
+                time.sleep(_POLL_SECONDS)
+                for run_id, process in list(working.items()):
+                    if interrupted and process.is_alive() and process.pid is not None:
+                        os.kill(process.pid, signal.SIGTERM)
+                    if not process.is_alive():
+                        process.join()
+                        del working[run_id]
+                        _report_end(run_id, process.exitcode, job.folder)
+                progress.update(set(working))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return not interrupted
+
+
+def _fork(run: PlannedRun, job: Job) -> BaseProcess:
+    process = multiprocessing.get_context("fork").Process(target=_worker, args=(run, job, os.getpid()))
+    process.start()
+    return process
+
+
+def _report_end(run_id: str, exit_code: int | None, folder: SweepFolder) -> None:
+    if exit_code not in (0, EXIT_STOPPED):
+        state = folder.run(run_id).state()
+        log.warning("run %s ended with exit code %s: %s %s", run_id, exit_code, state.status, state.reason)
+
+
+def _worker(run: PlannedRun, job: Job, parent_pid: int) -> None:
+    import torch
+
+    stop_asked = False
+
+    def ask_to_stop(*_: object) -> None:
+        nonlocal stop_asked
+        stop_asked = True
+
+    signal.signal(signal.SIGTERM, ask_to_stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends Ctrl-C to all; the parent passes it on
+    # By role, never by what happens to be idle: thread counts can change the last bits of a sum.
+    target_threads = job.machine.target_threads or os.cpu_count() or 1
+    torch.set_num_threads(target_threads if run.role == "target" else 1)
+    _keep_freed_memory()
+
+    def should_stop() -> bool:
+        return stop_asked or os.getppid() != parent_pid
+
+    folder = job.folder.run(run.run_id)
+    with locked(folder.lock) as free:
+        if not free:
+            log.warning("run %s is held by another process", run.run_id)
+            os._exit(EXIT_STOPPED)
+        os._exit(_train_and_evaluate(run, job, folder, should_stop))
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc to reuse freed blocks instead of returning them to the system after every step.
+
+    A step frees and asks again for the same few megabytes; fresh pages cost more than the arithmetic
+    done in them (docs/LOG.md has the figures). Elsewhere than on glibc this does nothing.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        mallopt(_M_TRIM_THRESHOLD, 1 << 30)
+
+
+def _train_and_evaluate(run: PlannedRun, job: Job, folder: RunFolder, should_stop: Callable[[], bool]) -> int:
+    """The worker's exit code; a failure is written to train.json with its last words."""
+    from sweep.evaluate import evaluate
+    from sweep.tracking import training_mirror
+    from sweep.train import Stopped, train
+
+    try:
+        mirror = training_mirror(job.plan, run, job.wandb_mode, job.machine, job.folder)
+        if not folder.train.exists():
+            train(run, folder, job.corpus, job.machine, mirror, should_stop, job.seal_sha256)
+        else:
+            mirror.replay(folder.rows())
+        if folder.state().status != "diverged":
+            result = evaluate(run, folder, job.corpus, job.machine)
+            mirror.summarise({key: value for key, value in result.items() if key != "run_id"})
+        mirror.finish()
+        return 0
+    except Stopped:
+        return EXIT_STOPPED
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        if _disk_is_full(folder):
+            reason = f"the disk that holds {folder.path} is full ({reason})"
+        log.error("run %s failed: %s\n%s", run.run_id, reason, traceback.format_exc())
+        failure = {"run_id": run.run_id, "status": "failed", "reason": reason, "step": 0, "finished_utc": utc_now()}
+        write_json(folder.train, failure)
+        return 1
+
+
+def _disk_is_full(folder: RunFolder) -> bool:
+    return shutil.disk_usage(folder.path).free < _MIN_FREE_BYTES
+
+
+def check_disk(runs: list[PlannedRun], folder: SweepFolder) -> None:
+    """Refuse to start on a disk that can't hold what the runs will write.
+
+    Raises:
+        SweepError: there is less room than needed.
+    """
+    folder.path.mkdir(parents=True, exist_ok=True)
+    # Weights and two Adam moments in fp32, old and new checkpoint side by side; logs and reports beside them.
+    needed = sum(2 * 12 * run.num_params + (1 << 20) for run in runs) + (8 << 20)
+    free = shutil.disk_usage(folder.path).free
+    if free < needed:
+        raise SweepError(
+            f"the disk that holds {folder.path} has {free / 1e6:,.0f} MB free",
+            f"{needed / 1e6:,.0f} MB for the checkpoints and logs of {len(runs)} runs",
+            "free some space, or set sweeps_dir to another disk; nothing has been trained yet",
+        )
