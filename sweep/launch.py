@@ -58,11 +58,12 @@ def known_keys() -> list[str]:
 
 
 def _explain(error: Exception) -> SweepError:
-    """Hydra's own message, with the nearest valid keys."""
-    text = str(error).strip()
+    """Hydra's own message with its cause and, for a key that does not exist, the nearest that do."""
+    text = f"{error} {error.__cause__ or ''}".strip()
     wrong = re.search(r"full_key: (\S+)|override '?([\w.]+)|Key '(\w+)'", text)
     name = next((group for group in wrong.groups() if group), "") if wrong else ""
-    near = [key for key in difflib.get_close_matches(name, known_keys(), n=3, cutoff=0.5) if key != name]
+    known = known_keys()
+    near = [] if name in known else difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     return SweepError(
         " ".join(text.split()),
         "keys and values of configs/ (python -m sweep.launch --cfg job prints them all)",

@@ -100,7 +100,7 @@ def fit_power_law(flops: Array, loss: Array, weight: Array | None = None, floor:
     sse = _solve_linear(exponents, log_x, loss, weight, floor)[0]
     padded = np.concatenate(([np.inf], sse, [np.inf]))
     minima = np.flatnonzero((sse < padded[:-2]) & (sse <= padded[2:]))
-    refined = [_magnify(exponents, index, log_x, loss, weight, floor) for index in minima]
+    refined = [_magnify(exponents, int(index), log_x, loss, weight, floor) for index in minima]
     best_sse, a, b, c = min(refined)
     at_bound = None
     if not exponents[-1] < b < exponents[0]:

@@ -1,0 +1,43 @@
+"""A sweep small enough for tests: the real pipeline on a megabyte of the standard library."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+OVERRIDES = [
+    "experiment=smoke",
+    "data.train_packages=[stdlib]",
+    "data.held_out_packages=[click]",
+    "data.train_bytes=1000000",
+    "data.held_out_bytes=150000",
+    "data.vocab_size=300",
+    "data.tokenizer_bytes=200000",
+    "model.context_length=32",
+    "model.depth=1",
+    "grid.budgets_flops=[4e7,6e7,9e7,1.4e8,2.1e8]",
+    "grid.num_seeds=[2,1,1,1,1]",
+    "grid.target_flops=2.4e9",
+    "evaluation.held_out_tokens=5000",
+    "evaluation.copy_sequences=20",
+    "evaluation.copy_length=15",
+    "evaluation.position_bins=4",
+    "machine.tracking=none",
+]
+
+
+def overrides(base: Path, name: str, *more: str) -> list[str]:
+    """The command line of a tiny sweep below ``base``; the corpus is shared through the cache."""
+    places = [f"sweeps_dir={base}/sweeps", f"machine.cache_dir={base}/cache", f"name={name}"]
+    return [*OVERRIDES, *places, *more]
+
+
+def launch(base: Path, name: str, *more: str) -> subprocess.CompletedProcess[str]:
+    """``python -m sweep.launch`` as a user types it."""
+    return run("sweep.launch", *overrides(base, name, *more))
+
+
+def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
