@@ -135,7 +135,7 @@ def _package_root(package: str) -> Path:
             "every package of data.train_packages and data.held_out_packages",
             f"pip install {package}, or take it out of the list (another corpus, so other runs)",
         )
-    return Path(list(found.submodule_search_locations)[0])
+    return Path(next(iter(found.submodule_search_locations)))
 
 
 def _package_files(package: str) -> Iterator[tuple[str, Path]]:
@@ -208,10 +208,10 @@ def train_tokenizer(documents: list[Document], spec: DataSpec) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=spec.vocab_size,
         special_tokens=[END_OF_DOCUMENT],

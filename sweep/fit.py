@@ -234,9 +234,9 @@ def read_table(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64], li
         SweepError: no such file or column, or a value that is no positive number; row and column are named.
     """
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            columns, rows = reader.fieldnames or [], list(reader)
+            columns, rows = reader.fieldnames or [], [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SweepError(f"{path} can't be read ({error})", "a CSV table", "check the path") from error
     loss_column = next((name for name in ("loss", "loss_nats") if name in columns), None)
@@ -247,7 +247,13 @@ def read_table(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64], li
             "rename the columns in the table's first line",
         )
     flops, loss, left_out = [], [], []
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
+        if None in row:
+            raise SweepError(
+                f"{path}, line {number} goes on after its last column, {columns[-1]}: {row[None]!r}",
+                f"{len(columns)} cells, as in the table's first line",
+                "write decimals with a point, and quote text that holds a comma",
+            )
         if row.get("role", "fit") != "fit" or row.get("status", "done") != "done":
             left_out.append(f"line {number} left out: role {row.get('role')}, status {row.get('status')}")
             continue

@@ -17,7 +17,7 @@ from sweep.data import Corpus, prepare_corpus
 from sweep.errors import SweepError
 from sweep.fit import fit_folder
 from sweep.fit import summary as fit_summary
-from sweep.folder import HASH_KEY, CorruptFile, SweepFolder, locked, read_json, set_aside
+from sweep.folder import HASH_KEY, CorruptFile, RunFolder, SweepFolder, locked, read_json, set_aside
 from sweep.plan import freeze_plan, make_plan
 from sweep.report import write_report
 from sweep.run_spec import Plan, PlannedRun
@@ -113,11 +113,23 @@ def pending(runs: list[PlannedRun], folder: SweepFolder) -> list[PlannedRun]:
             except CorruptFile as error:
                 log.warning("run %s: %s; set aside as %s, made again", run.run_id, error, set_aside(path).name)
         state = files.state()
+        if state.status == "running" and files.train.exists():
+            _check_checkpoint(run, files)
         if state.status == "failed":
             files.train.unlink()
         if state.status not in ("done", "diverged"):
             left.append(run)
     return left
+
+
+def _check_checkpoint(run: PlannedRun, files: RunFolder) -> None:
+    """A trained run that is still to be evaluated needs its weights; without them it is trained again."""
+    try:
+        files.checkpoint_state()
+    except CorruptFile as error:
+        for path in (files.train, files.checkpoint):
+            if path.exists():
+                log.warning("run %s: %s; %s set aside as %s", run.run_id, error, path, set_aside(path).name)
 
 
 def take_over(runs: list[PlannedRun], folder: SweepFolder) -> list[PlannedRun]:

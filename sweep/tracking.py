@@ -31,27 +31,34 @@ def decide_mode(tracking: str) -> str:
     if tracking == "offline":
         return "offline"
     try:
-        return "online" if wandb.login(prompt=False, timeout=5) else "offline"
+        if not wandb.login(prompt=False, verify=False):
+            return "offline"
+        wandb.Api(timeout=5)  # asks the server whether the key is good
+        return "online"
     except Exception as error:  # whatever is wrong with key, server or network: the sweep goes on
         log.warning("wandb: %s; logging offline", error)
         return "offline"
 
 
 class Mirror:
-    """One wandb run. Everything it is given is on disk already, so no failure of it is fatal."""
+    """One wandb run. Everything it is given is on disk already, so no failure of it is fatal.
+
+    It is given all rows of metrics.jsonl from the first on, in order; those that wandb holds from before
+    an interruption are passed over. They are counted: wandb's summary can be ahead of the rows it holds.
+    """
 
     def __init__(self, mode: str, machine: MachineSpec, folder: Path, **init: Any) -> None:
         self._run: Any = None
-        self._last_step = -1
+        self._num_held = 0  # rows that wandb has got already
         if mode == "disabled":
             return
-        if mode == "offline":  # an interrupted fragment would repeat rows; all of them are replayed anyway
-            for fragment in (folder / "wandb").glob(f"offline-run-*-{init['id']}"):
-                shutil.rmtree(fragment, ignore_errors=True)
+        # An offline fragment from before would repeat rows when it is synced; all of them are replayed anyway.
+        for fragment in (folder / "wandb").glob(f"offline-run-*-{init['id']}"):
+            shutil.rmtree(fragment, ignore_errors=True)
         self._run = _init(mode, machine.wandb_project, folder, init)
         if self._run is not None:
-            self._last_step = int(self._run.summary.get("step", -1)) if mode == "online" else -1
-            self._run.define_metric("*", step_metric="flops")
+            self._num_held = self._run.starting_step
+            self._tell(lambda run: run.define_metric("*", step_metric="flops"))
 
     def replay(self, rows: Iterable[dict[str, Any]]) -> None:
         """Log the rows of metrics.jsonl that this wandb run has not got yet."""
@@ -59,9 +66,12 @@ class Mirror:
             self.log(row)
 
     def log(self, row: dict[str, Any]) -> None:
-        if "event" not in row and row["step"] > self._last_step:
+        if "event" in row:
+            return
+        if self._num_held > 0:
+            self._num_held -= 1
+        else:
             self._tell(lambda run: run.log({key: row[key] for key in _ROW_KEYS}))
-            self._last_step = row["step"]
 
     def summarise(self, values: dict[str, Any]) -> None:
         self._tell(lambda run: run.summary.update(values))
@@ -86,17 +96,23 @@ def _init(mode: str, project: str, folder: Path, init: dict[str, Any]) -> Any:
     import wandb
 
     (folder / "wandb").mkdir(parents=True, exist_ok=True)
-    settings = wandb.Settings(x_disable_stats=True, console="off", silent=True, init_timeout=30, finish_timeout=60)
-    try:
-        return wandb.init(
-            project=project, dir=str(folder), mode=mode, resume="allow", settings=settings, reinit="create_new", **init
-        )  # type: ignore[call-overload]
-    except Exception as error:
-        if mode == "offline":
-            log.warning("wandb: %s; this run is on disk only", error)
-            return None
-        log.warning("wandb: %s; this run is logged offline", error)
-        return _init("offline", project, folder, init)
+    for attempt in dict.fromkeys((mode, "offline")):
+        try:
+            if attempt != mode:  # the run that failed keeps its id in wandb's service process: start another
+                wandb.teardown()
+                os.environ.pop("WANDB_SERVICE", None)
+            settings = wandb.Settings(
+                x_disable_stats=True,
+                console="off",
+                silent=True,
+                init_timeout=float(os.environ.get("WANDB_INIT_TIMEOUT", 30)),
+                finish_timeout=float(os.environ.get("WANDB_FINISH_TIMEOUT", 60)),
+            )
+            where: Any = {"project": project, "dir": str(folder), "mode": attempt}
+            return wandb.init(**where, resume="allow", settings=settings, reinit="create_new", **init)
+        except Exception as error:
+            log.warning("wandb: %s; this run is not logged %s", error, attempt)
+    return None
 
 
 def training_mirror(plan: Plan, run: PlannedRun, mode: str, machine: MachineSpec, folder: SweepFolder) -> Mirror:

@@ -92,21 +92,22 @@ def train(
         logits_BTV = model(inputs_BT)
         loss = F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten())
         fabric.backward(loss)
-        grad_norm = fabric.clip_gradients(model, optimizer, max_norm=spec.grad_clip_norm, error_if_nonfinite=False)
+        norm = fabric.clip_gradients(model, optimizer, max_norm=spec.grad_clip_norm, error_if_nonfinite=False)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        assert norm is not None
+        grad_norm = norm.item()
 
         progress.step += 1
         progress.loss_sum += loss.item()
         progress.loss_count += 1
-        if not math.isfinite(progress.loss_sum):
-            reason = f"the training loss was not finite at step {progress.step}"
+        if not math.isfinite(progress.loss_sum + grad_norm):
+            reason = f"the training loss or its gradient was not finite at step {progress.step}"
             _finish(folder, run, machine, "diverged", reason, progress)
             return
         now = time.monotonic()
         if progress.step % log_every == 0 or progress.step == spec.num_steps:
             tokens = progress.step * spec.batch_tokens
-            assert grad_norm is not None
             seconds = now - last_row
             row = {
                 "step": progress.step,
@@ -114,7 +115,7 @@ def train(
                 "flops": tokens * flops_per_token,
                 "train_loss_nats": progress.loss_sum / progress.loss_count,
                 "learning_rate": spec.learning_rate * multiplier,
-                "grad_norm": grad_norm.item(),
+                "grad_norm": grad_norm,
                 "tokens_per_second": progress.loss_count * spec.batch_tokens / seconds,
                 "interval_seconds": seconds,
                 "utc": utc_now(),

@@ -194,7 +194,7 @@ def test_a_seal_on_a_run_above_the_cut_off_is_refused(copy: Path) -> None:
     target = folder.run(read_plan(folder).target.run_id)
     target.metrics.unlink()
     rewrite(folder.plan, lambda plan: plan["fit"].update(max_flops_fraction=0.05))
-    with pytest.raises(SweepError, match="the cut-off is 0.05"):
+    with pytest.raises(SweepError, match=r"the cut-off is 0\.05"):
         seal_sweep(folder)
     assert not folder.seal.exists()
 

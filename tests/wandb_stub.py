@@ -25,9 +25,8 @@ class WandbStub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.lines: dict[str, dict[str, dict[int, str]]] = defaultdict(lambda: defaultdict(dict))  # by run, file, line
         self.configs: dict[str, str] = {}  # by run
-        self.num_received = 0  # history lines, those sent twice counted twice
-        self.answers_500 = False
-        self.on_history: Callable[[int], None] = lambda num_received: None  # called before a post is answered
+        self.failure: int | None = None  # an HTTP status for every answer; 0: hang up without one
+        self.on_lines: Callable[[], None] = lambda: None  # called when lines have come, before that is answered
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def __enter__(self) -> "WandbStub":
@@ -41,9 +40,9 @@ class WandbStub(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing: a killed client leaves its connections open."""
 
-    def history(self, run_id: str) -> list[dict[str, Any]]:
-        """The rows of a run's history, in order."""
-        return [json.loads(line) for _, line in sorted(self.lines[run_id][_HISTORY].items())]
+    def steps(self, run_id: str) -> list[int]:
+        """The ``step`` of every row of a run's history, in order."""
+        return [json.loads(line)["step"] for _, line in sorted(self.lines[run_id][_HISTORY].items())]
 
     def summary(self, run_id: str) -> dict[str, Any]:
         return json.loads(self.lines[run_id][_SUMMARY].get(0, "{}"))
@@ -51,8 +50,7 @@ class WandbStub(ThreadingHTTPServer):
     def receive(self, run_id: str, files: dict[str, Any]) -> None:
         for name, part in files.items():
             self.lines[run_id][name].update(enumerate(part["content"], part["offset"]))
-        self.num_received += len(files.get(_HISTORY, {"content": []})["content"])
-        self.on_history(self.num_received)
+        self.on_lines()
 
     def answer(self, operation: str, values: dict[str, Any]) -> dict[str, Any]:
         """The data of a GraphQL answer; empty for an operation that nothing depends on."""
@@ -100,21 +98,29 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        answer: dict[str, Any] = {}
-        if not self.server.answers_500 and self.path == "/graphql":
-            query = json.loads(body)
-            match = re.search(r"(?:query|mutation)\s+(\w+)", query["query"])
-            answer = {"data": self.server.answer(match[1] if match else "", query.get("variables") or {})}
-        elif not self.server.answers_500 and self.path.endswith("/file_stream"):
-            self.server.receive(self.path.split("/")[-2], json.loads(body).get("files") or {})
+        status, answer = self.server.failure, {}
+        if status == 0:
+            self.close_connection = True
+            return
+        if status is None:
+            status, answer = 200, self._answer(body)
         content = json.dumps(answer).encode()
-        self.send_response(500 if self.server.answers_500 else 200)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
 
-    do_GET = do_POST = do_PUT = _serve
+    def _answer(self, body: bytes) -> dict[str, Any]:
+        if self.path.endswith("/file_stream"):
+            self.server.receive(self.path.split("/")[-2], json.loads(body).get("files") or {})
+        if self.path != "/graphql":
+            return {}
+        query = json.loads(body)
+        match = re.search(r"(?:query|mutation)\s+(\w+)", query["query"])
+        return {"data": self.server.answer(match[1] if match else "", query.get("variables") or {})}
+
+    do_GET = do_POST = do_PUT = _serve  # noqa: N815
 
     def log_message(self, *_: Any) -> None:
         """Say nothing of requests."""

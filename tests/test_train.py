@@ -1,0 +1,185 @@
+"""Training that is interrupted, damaged or hopeless: the same bits, a named file, a status."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sweep.folder import HASH_KEY, SweepFolder, read_json
+from sweep.run_spec import read_plan
+from tests import tiny
+
+_TIMES = ("utc", "interval_seconds", "tokens_per_second")
+
+
+def measured(sweep: Path) -> dict[str, object]:
+    """All that must not depend on interruptions: losses, every row without its times, forecast, verdict."""
+    folder = SweepFolder(sweep)
+    results: dict[str, object] = {}
+    for run in read_plan(folder).runs:
+        files = folder.run(run.run_id)
+        rows = [{k: v for k, v in row.items() if k not in _TIMES} for row in files.rows() if "event" not in row]
+        results[run.run_id] = (read_json(files.eval)[HASH_KEY], rows)
+    verdict = read_json(folder.verdict)
+    results["verdict"] = [verdict[key] for key in ("prediction", "low", "high", "measured")]
+    return results
+
+
+@pytest.mark.slow
+def test_ten_kills_leave_no_trace_in_the_results(base: Path, finished: Path) -> None:
+    """SIGKILL at ten random moments and launching again: every loss of every row is that of the quiet sweep."""
+    places = tiny.overrides(base / "drill", "finished", f"machine.cache_dir={base}/cache")
+    # Checkpoints as often as the clock allows, logs as in the quiet sweep.
+    drill = tiny.run("tests.kill_drill", "10", "1", *places, "machine.checkpoint_seconds=0.05")
+    assert drill.returncode == 0, drill.stderr
+    told = json.loads(drill.stdout)
+    assert told["exit"] == 0
+    assert told["killed"] == 10
+    assert told["interrupted"] >= 2, "the kills missed the trainings"
+    assert told["resumed"] >= 2, "no run went on from a checkpoint"
+    assert measured(base / "drill" / "sweeps" / "finished") == measured(finished)
+
+
+def test_the_number_of_workers_changes_nothing(base: Path, finished: Path) -> None:
+    alone = tiny.launch(base / "alone", "finished", f"machine.cache_dir={base}/cache", "machine.num_workers=1")
+    assert alone.returncode == 0, alone.stderr
+    assert measured(base / "alone" / "sweeps" / "finished") == measured(finished)
+
+
+def wait_for(path: Path, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not list(path.parent.glob(path.name)):
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.02)
+
+
+def test_ctrl_c_saves_and_the_next_launch_goes_on(base: Path, finished: Path) -> None:
+    """The interrupt of a terminal goes to the whole process group, workers included."""
+    places = tiny.overrides(base / "ctrl_c", "finished", f"machine.cache_dir={base}/cache")
+    command = [sys.executable, "-m", "sweep.launch", *places]
+    first = subprocess.Popen(command, cwd=tiny.ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    sweep = base / "ctrl_c" / "sweeps" / "finished"
+    wait_for(sweep / "seal.json")
+    wait_for(sweep / "runs" / read_plan(SweepFolder(sweep)).target.run_id / "metrics.jsonl")
+    os.killpg(first.pid, signal.SIGINT)
+    _, stderr = first.communicate(timeout=60)
+    assert first.returncode == 130, stderr
+    assert "the same command goes on from there" in stderr
+    assert "Traceback" not in stderr
+    status = json.loads(tiny.run("sweep.status", str(sweep), "--json").stdout)
+    target = status["runs"][-1]
+    assert target["status"] == "running"
+    assert f"stopped after step {target['step']}" in target["reason"]
+    again = tiny.launch(base / "ctrl_c", "finished", f"machine.cache_dir={base}/cache")
+    assert again.returncode == 0, again.stderr
+    assert measured(sweep) == measured(finished)
+
+
+@pytest.mark.parametrize("damaged", ["eval.json", "train.json", "checkpoint"])
+def test_a_damaged_result_is_named_set_aside_and_made_again(base: Path, copy: Path, damaged: str) -> None:
+    """Before the seal: a flipped byte anywhere in a run's files costs that run and nothing else."""
+    before = measured(copy)
+    folder = SweepFolder(copy)
+    shutil.rmtree(folder.run(read_plan(folder).target.run_id).path)
+    for path in (folder.seal, folder.verdict, folder.report):
+        path.unlink()
+    victim = folder.run(read_plan(folder).fit_runs[2].run_id)
+    path = victim.checkpoint_state() if damaged == "checkpoint" else victim.path / damaged
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x08
+    path.write_bytes(data)
+    if damaged == "checkpoint":  # looked at only when there is something left to do with it
+        victim.eval.unlink()
+    again = tiny.launch(base, "finished", f"sweeps_dir={copy.parent}")
+    assert again.returncode == 0, again.stderr
+    assert f"{victim.path}" in again.stderr
+    assert "set aside as" in again.stderr
+    assert "1 of 6 runs to go" in again.stderr
+    assert list(victim.path.glob("**/*.corrupt-1"))
+    after = measured(copy)
+    assert after == before
+
+
+def test_a_diverged_run_is_shown_and_never_silently_left_out(base: Path) -> None:
+    """A rate so high that losses overflow: every run diverges, there is no forecast, and each run is named."""
+    wild = tiny.launch(base, "wild", "recipe.learning_rate=1e30")
+    assert wild.returncode == 2
+    assert "Traceback" not in wild.stderr
+    assert "runs of 0 budgets are done" in wild.stderr
+    assert "diverged, the training loss or its gradient was not finite at step" in wild.stderr
+    status = json.loads(tiny.run("sweep.status", str(base / "sweeps" / "wild"), "--json").stdout)
+    assert [run["status"] for run in status["runs"]] == ["diverged"] * 6 + ["planned"]
+    assert not (base / "sweeps" / "wild" / "seal.json").exists()
+    again = tiny.launch(base, "wild", "recipe.learning_rate=1e30")
+    assert "runs to go" not in again.stderr  # it would diverge again
+
+
+def test_two_launches_at_once_are_refused(copy: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sweep import pipeline
+    from sweep.errors import SweepError
+    from sweep.folder import locked
+
+    del base
+    monkeypatch.setattr(pipeline, "_LOCK_WAIT_SECONDS", 0.3)
+    folder = SweepFolder(copy)
+    with locked(folder.lock) as held:
+        assert held
+        with pytest.raises(SweepError, match="another launch is at work"), pipeline.locked_sweep(folder):
+            pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="mounting a small disk needs root")
+@pytest.mark.parametrize(("megabytes", "found"), [(4, "MB free"), (40, "is full")])
+def test_a_full_disk(base: Path, finished: Path, tmp_path: Path, megabytes: int, found: str) -> None:
+    """Too small a disk is refused at once; one that fills up on the way costs no finished run."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(disk)])
+    if mounted.returncode:
+        pytest.skip("no right to mount here")
+    try:
+        arguments = (f"sweeps_dir={disk}/sweeps", f"machine.cache_dir={base}/cache", "machine.num_workers=1")
+        sweep = disk / "sweeps" / "finished"
+        if found == "is full":
+            filler = subprocess.Popen([sys.executable, "-c", _FILL_AFTER_FIRST_RUN, str(disk), str(sweep)])
+        full = tiny.launch(base, "finished", *arguments)
+        assert full.returncode == 2, full.stderr
+        assert found in full.stderr
+        if found == "MB free":
+            assert not (sweep / "runs").exists()
+            return
+        filler.wait(timeout=60)
+        finished_before = {path.parent.name for path in sweep.glob("runs/*/eval.json")}
+        assert finished_before
+        (disk / "filler").unlink()
+        again = tiny.launch(base, "finished", *arguments)
+        assert again.returncode == 0, again.stderr
+        assert measured(sweep) == measured(finished)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+_FILL_AFTER_FIRST_RUN = """
+import sys, time
+from pathlib import Path
+disk, sweep = map(Path, sys.argv[1:])
+while not list(sweep.glob("runs/*/eval.json")):
+    time.sleep(0.005)
+with open(disk / "filler", "wb", buffering=0) as file:
+    try:
+        while True:
+            file.write(bytes(65536))
+    except OSError:
+        pass
+    try:
+        while True:
+            file.write(bytes(512))
+    except OSError:
+        pass
+"""
