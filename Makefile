@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: sweep test check bench figures clean
+.PHONY: sweep test check bench lock clean
 
 sweep: .venv/ready
 	$(BIN)/python -m sweep.launch
@@ -25,6 +25,13 @@ bench: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
+
+# The pins of a fresh environment; torch without its local version, so that the lock installs on any machine.
+lock:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet --editable .[dev]
+	.venv-lock/bin/pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
+	rm -rf .venv-lock
 
 clean:
 	rm -rf .venv .cache

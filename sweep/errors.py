@@ -16,9 +16,12 @@ class SweepError(Exception):
 
 
 def run_main(main: Callable[[], int]) -> None:
-    """Run a command's ``main``; a ``SweepError`` becomes a message on stderr and exit status 2."""
+    """Run a command's ``main``; a ``SweepError`` becomes a message on stderr and exit status 2, Ctrl-C one and 130."""
     try:
         sys.exit(main())
     except SweepError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from there", file=sys.stderr)
+        sys.exit(130)

@@ -9,6 +9,7 @@ a stage that has not run yet is said to be missing. Writes figures/*.png and rep
 import argparse
 import base64
 import html
+import json
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -213,13 +214,19 @@ def _corpus_section(plan: Plan) -> str:
 def _reproduce_section(plan: Plan, folder: SweepFolder, seal: dict[str, Any] | None) -> str:
     code = (seal or {}).get("code", {})
     commit = f"git checkout {code['commit']}\n" if code.get("commit") else ""
-    commands = (
-        f"{commit}python -m sweep.verify {shlex.quote(str(folder.path))}\n"
-        f"# the configuration stands in plan.json; the same one under another name trains it all again:\n"
-        f"python -m sweep.launch name={plan.name}-again sweeps_dir=elsewhere ..."
-    )
+    verify = f"python -m sweep.verify {shlex.quote(str(folder.path))}"
+    settings = [
+        shlex.quote(f"{group}.{key}={json.dumps(value, separators=(',', ':'))}")
+        for group, values in plan.config.items()
+        for key, value in values.items()
+    ]
+    again = f"{commit}python -m sweep.launch name={plan.name} sweeps_dir=again \\\n  " + " \\\n  ".join(settings)
     changed = "<p>The code had changes that were not committed.</p>" if code.get("changed_since_commit") else ""
-    return f"<h2>Check and reproduce</h2><pre>{html.escape(commands)}</pre>{changed}"
+    return (
+        f"<h2>Check and reproduce</h2><p>Recompute every hash and the fit:</p><pre>{html.escape(verify)}</pre>"
+        f"<details><summary>Train it all again, every setting spelt out</summary><pre>{html.escape(again)}</pre></details>"
+        f"{changed}"
+    )
 
 
 def main() -> int:

@@ -115,7 +115,7 @@ def _worker(run: PlannedRun, job: Job, parent_pid: int) -> None:
     # By role, never by what happens to be idle: thread counts can change the last bits of a sum.
     target_threads = job.machine.target_threads or os.cpu_count() or 1
     torch.set_num_threads(target_threads if run.role == "target" else 1)
-    _keep_freed_memory()
+    keep_freed_memory()
 
     def should_stop() -> bool:
         return stop_asked or os.getppid() != parent_pid
@@ -128,7 +128,7 @@ def _worker(run: PlannedRun, job: Job, parent_pid: int) -> None:
         os._exit(_train_and_evaluate(run, job, folder, should_stop))
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Tell glibc to reuse freed blocks instead of returning them to the system after every step.
 
     A step frees and asks again for the same few megabytes; fresh pages cost more than the arithmetic
@@ -146,8 +146,8 @@ def _train_and_evaluate(run: PlannedRun, job: Job, folder: RunFolder, should_sto
     from sweep.tracking import training_mirror
     from sweep.train import Stopped, train
 
+    mirror = training_mirror(job.plan, run, job.wandb_mode, job.machine, job.folder)
     try:
-        mirror = training_mirror(job.plan, run, job.wandb_mode, job.machine, job.folder)
         if not folder.train.exists():
             train(run, folder, job.corpus, job.machine, mirror, should_stop, job.seal_sha256)
         else:
@@ -158,6 +158,7 @@ def _train_and_evaluate(run: PlannedRun, job: Job, folder: RunFolder, should_sto
         mirror.finish()
         return 0
     except Stopped:
+        mirror.finish()
         return EXIT_STOPPED
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
