@@ -127,6 +127,15 @@ def best_of_many_starts(flops: Array, loss: Array, root_weight: Array) -> float:
     return min(one_start() for _ in range(40))
 
 
+@pytest.mark.parametrize("seed", [129, 133])
+def test_deeper_of_two_minima_is_taken(seed: int) -> None:
+    """In these draws the error has a minimum at the flattest law and a slightly deeper one at a steep law."""
+    loss = noisy(PowerLaw(0.3, -0.3, 3.0, 2e10), RUNS, 0.03, seed)
+    fitted = fit_power_law(RUNS, loss)
+    assert fitted.law.b < -0.5
+    assert fitted.sse == pytest.approx(best_of_many_starts(RUNS, loss, 1 / loss), rel=1e-9)
+
+
 @pytest.mark.parametrize(("planted", "sd"), ROADS)
 def test_global_search_finds_nothing_better(planted: PowerLaw, sd: float) -> None:
     """Differential evolution, which needs no start and no gradient, ends at the same error."""
@@ -234,6 +243,7 @@ def test_quiet_means_leave_the_noise_of_all_runs() -> None:
     assert "all runs" in noise.source
     assert noise.degrees_of_freedom == len(flops) - 3
     assert noise.relative_sd == pytest.approx(0.01 * (len(flops) / (len(flops) - 3)) ** 0.5, rel=0.01)
+    assert noise.replicate_sd == pytest.approx(0.01 * 2**0.5, rel=0.01)  # of a pair 2 % apart
 
 
 # ---- no estimate ------------------------------------------------------------------------------
