@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sweep.errors import SweepError, run_main
 from sweep.folder import SweepFolder, open_sweep, write_json
-from sweep.laws import FitError, Forecast, budget_groups, floor_profile, forecast
+from sweep.laws import NUM_COEFFICIENTS, FitError, Forecast, budget_groups, floor_profile, forecast
 from sweep.phase import phase_of
 from sweep.records import Record, fitted_records, points, read_records
 from sweep.run_spec import Plan, read_plan
@@ -29,6 +29,7 @@ LAW = "L(C) = a * (C / C_target)^b + c"
 _WIDE = 0.25  # half-width of the interval over the prediction from which a forecast says nothing
 _NEAR = 2.0  # a target less than this many times the largest run is hardly an extrapolation
 _CURVE_POINTS = 13
+_BACKTEST_CUTS = 5
 
 
 def fit_points(
@@ -122,15 +123,16 @@ def _forms_tried(best: Forecast, profile: list[dict[str, Any]]) -> list[dict[str
 
 
 def backtests(flops: NDArray[np.float64], loss: NDArray[np.float64], level: float) -> list[dict[str, float]]:
-    """Forecasts of the larger budgets from the smaller ones, for every cut that leaves enough to fit.
+    """Forecasts of larger budgets from smaller ones, at cuts that leave enough to fit; a handful for long tables.
 
     ``measured`` is the mean over a budget's seeds, so the interval (for one run) is a little wide for it.
     """
     groups = budget_groups(flops)
+    last = int(groups.max())
     results = []
-    for cut in range(3, int(groups.max())):
+    for cut in _spread(NUM_COEFFICIENTS, last - 1):
         known = groups <= cut
-        for ahead in range(cut + 1, int(groups.max()) + 1):
+        for ahead in _spread(cut + 1, last):
             flops_ahead, measured = float(flops[groups == ahead].mean()), float(loss[groups == ahead].mean())
             try:
                 test = forecast(flops[known], loss[known], flops_ahead, level)
@@ -148,6 +150,13 @@ def backtests(flops: NDArray[np.float64], loss: NDArray[np.float64], level: floa
                 }
             )
     return results
+
+
+def _spread(first: int, last: int) -> list[int]:
+    """Whole numbers from ``first`` to ``last``, at most ``_BACKTEST_CUTS`` of them and evenly spread."""
+    if first > last:
+        return []
+    return sorted({round(number) for number in np.linspace(first, last, min(_BACKTEST_CUTS, last - first + 1))})
 
 
 def _curve(

@@ -12,6 +12,7 @@ Residuals count relative to the loss, since noise between seeds is about a fixed
 This module knows numbers only: no file, no table, no run.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -214,7 +215,7 @@ def forecast(flops: Array, loss: Array, target_flops: float, level: float) -> Fo
     return Forecast(fitted, noise, target_flops, prediction, low, high, level)
 
 
-def _edge(excess, prediction: float, factor: float) -> float:  # type: ignore[no-untyped-def]
+def _edge(excess: Callable[[float], float], prediction: float, factor: float) -> float:
     """Where ``excess`` crosses zero below (factor < 1) or above the prediction."""
     if excess(prediction) >= 0:  # no noise at all
         return prediction

@@ -224,7 +224,8 @@ def _reproduce_section(plan: Plan, folder: SweepFolder, seal: dict[str, Any] | N
     changed = "<p>The code had changes that were not committed.</p>" if code.get("changed_since_commit") else ""
     return (
         f"<h2>Check and reproduce</h2><p>Recompute every hash and the fit:</p><pre>{html.escape(verify)}</pre>"
-        f"<details><summary>Train it all again, every setting spelt out</summary><pre>{html.escape(again)}</pre></details>"
+        "<details><summary>Train it all again, every setting spelt out</summary>"
+        f"<pre>{html.escape(again)}</pre></details>"
         f"{changed}"
     )
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from sweep.folder import SweepFolder
+from sweep.folder import SweepFolder, sha256_of
 from sweep.run_spec import Plan, PlannedRun
 from sweep.spec import MachineSpec
 
@@ -76,8 +76,14 @@ class Mirror:
     def summarise(self, values: dict[str, Any]) -> None:
         self._tell(lambda run: run.summary.update(values))
 
-    def log_media(self, values: dict[str, Any]) -> None:
-        self._tell(lambda run: run.log(values))
+    def log_table_and_figures(self, columns: list[str], rows: list[list[Any]], figures: list[Path]) -> None:
+        def message(run: Any) -> None:
+            import wandb
+
+            images = {path.stem: wandb.Image(str(path)) for path in figures}
+            run.log({"runs": wandb.Table(columns=[*columns], data=rows), **images})
+
+        self._tell(message)
 
     def finish(self) -> None:
         self._tell(lambda run: run.finish())
@@ -143,17 +149,12 @@ def track_sweep(plan: Plan, folder: SweepFolder, mode: str, machine: MachineSpec
         mode,
         machine,
         folder.path,
-        id=f"{plan.name}-forecast",
+        id=f"{plan.name}-forecast-{sha256_of(plan.to_json())[:8]}",
         name=plan.name,
         group=plan.name,
         job_type="forecast",
         config=plan.config,
     )
-    if mode != "disabled":
-        import wandb
-
-        table = wandb.Table(columns=results["columns"], data=results["rows"])
-        figures = {path.stem: wandb.Image(str(path)) for path in sorted(folder.figures.glob("*.png"))}
-        mirror.log_media({"runs": table, **figures})
-        mirror.summarise(results["summary"])
+    mirror.log_table_and_figures(results["columns"], results["rows"], sorted(folder.figures.glob("*.png")))
+    mirror.summarise(results["summary"])
     mirror.finish()

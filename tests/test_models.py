@@ -85,7 +85,7 @@ def test_a_query_matches_the_token_after_its_own_earlier_showing() -> None:
     tokens_BT = torch.randperm(300)[:length].repeat(1, 2)
     x_BTD = model.embedding(tokens_BT)
     normed = torch.nn.functional.rms_norm(x_BTD, x_BTD.shape[-1:])
-    q, k, _ = block.conv(block.qkv(normed)).chunk(3, dim=-1)  # type: ignore[operator, union-attr]
+    q, k, _ = block.conv(block.qkv(normed)).chunk(3, dim=-1)  # type: ignore[operator]
     heads = [(part.view(2 * length, 2, 32).transpose(0, 1)) for part in (q, k)]
     scores_HTT = torch.nn.functional.cosine_similarity(heads[0][:, :, None], heads[1][:, None], dim=-1)
     now = length + repeat

@@ -100,7 +100,7 @@ def test_a_plan_is_the_same_after_writing_and_reading(tmp_path: object) -> None:
 
 def test_a_corpus_too_small_is_refused_with_the_run_and_both_numbers() -> None:
     small = {**CORPUS, "train": {"documents": 1, "bytes": 10**6, "tokens": 1000}}
-    with pytest.raises(SweepError, match=r"c8\.4e12-.* trains on [\d,]+ tokens, the corpus holds 999"):
+    with pytest.raises(SweepError, match=r"c7\.4e12-.* trains on [\d,]+ tokens, the corpus holds 999"):
         make_plan(spec_of(), small)
 
 

@@ -14,12 +14,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sweep.folder import RunFolder
+from sweep.folder import RunFolder, SweepFolder, read_json
+from sweep.pipeline import sweep_results
+from sweep.run_spec import read_plan
 from sweep.spec import MachineSpec
-from sweep.tracking import Mirror, decide_mode
+from sweep.tracking import Mirror, decide_mode, track_sweep
 from tests.tiny import ROOT
 from tests.wandb_stub import WandbStub
 
@@ -103,18 +106,23 @@ def start(function: Callable[..., None], *arguments: object) -> subprocess.Popen
     return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
+def end_of(process: subprocess.Popen[str], exit_code: int) -> str:
+    """What the process printed; it has to end within a minute and with this exit code."""
+    try:
+        printed, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == exit_code
+    return printed
+
+
 def run(function: Callable[..., None], *arguments: object) -> dict[str, float | str]:
     """What the function printed, once its process has ended well."""
-    process = start(function, *arguments)
-    printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
-    return json.loads(printed)
+    return json.loads(end_of(start(function, *arguments), 0))
 
 
 def run_killed(path: Path, mode: str, last_step: int) -> None:
-    process = start(mirror_run, mode, str(path), last_step, "kill")
-    process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL
+    end_of(start(mirror_run, mode, str(path), last_step, "kill"), -signal.SIGKILL)
 
 
 def begin(path: Path, *steps: int) -> None:
@@ -131,13 +139,14 @@ def offline_fragments(path: Path) -> list[Path]:
 
 def offline_steps(path: Path) -> list[int]:
     """The steps of all rows in the folder's offline runs, read by wandb's own reader."""
-    steps = []
-    for fragment in offline_fragments(path):
-        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(fragment)]
-        printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-        records = [json.loads(line) for line in printed.splitlines()]
-        steps += [record["history"]["item"]["step"] for record in records if record["type"] == "history"]
-    return steps
+    records = [record for fragment in offline_fragments(path) for record in inspect(fragment)]
+    return [record["history"]["item"]["step"] for record in records if record["type"] == "history"]
+
+
+def inspect(fragment: Path) -> list[dict[str, Any]]:
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(fragment)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    return [json.loads(line) for line in printed.splitlines()]
 
 
 def steps_to(last: int) -> list[int]:
@@ -214,11 +223,13 @@ def test_online_every_row_arrives_once(tmp_path: Path, stub: WandbStub) -> None:
     assert stub.summary(RUN_ID)["loss"] == 1.0
 
 
-@pytest.mark.parametrize("rows_held", [False, True], ids=["summary-only", "some-rows"])
+@pytest.mark.parametrize(
+    "rows_held", [pytest.param(False, id="summary"), pytest.param(True, id="some-rows", marks=pytest.mark.slow)]
+)
 def test_a_run_killed_and_resumed_online_loses_no_row_and_repeats_none(
     rows_held: bool, tmp_path: Path, stub: WandbStub
 ) -> None:
-    """Killed when the server has a summary and no rows yet, or some rows; resumed from a checkpoint before those."""
+    """Killed once the server has a summary (as a rule before any row), or some rows; resumed from a checkpoint."""
     begin(tmp_path)
 
     def kill_when_held() -> None:
@@ -227,10 +238,7 @@ def test_a_run_killed_and_resumed_online_loses_no_row_and_repeats_none(
 
     stub.on_lines = kill_when_held
     process = start(mirror_run, "online", str(tmp_path), 40, "wait")
-    process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL
-    held = stub.steps(RUN_ID)
-    assert bool(held) == rows_held
+    end_of(process, -signal.SIGKILL)
 
     stub.on_lines = lambda: None
     begin(tmp_path, *steps_to(5))
@@ -275,3 +283,21 @@ def test_a_server_that_fails_when_a_run_starts_leaves_it_offline(
     begin(tmp_path)
     run(mirror_run, "online", str(tmp_path), 20, "finish")
     assert offline_steps(tmp_path) == steps_to(20)
+
+
+def mirror_sweep(path: str) -> None:
+    folder = SweepFolder(Path(path))
+    track_sweep(read_plan(folder), folder, "offline", MACHINE, sweep_results(folder, read_json(folder.verdict)))
+    print("{}")
+
+
+def test_the_sweeps_own_run_holds_table_figures_law_and_verdict(copy: Path) -> None:
+    """Offline, from a finished sweep: one run, with the media files and the summary of its numbers."""
+    run(mirror_sweep, str(copy))
+    (fragment,) = offline_fragments(copy)
+    media = {path.name.split("_")[0] for path in fragment.glob("files/media/**/*.*")}
+    assert {"forecast", "residuals", "copying", "runs"} <= media
+    shown = json.dumps(inspect(fragment))
+    verdict = read_json(copy / "verdict.json")
+    for value in (verdict["measured"], verdict["prediction"]):
+        assert f"{value:.6f}"[:-1] in shown
