@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: sweep test check bench lock clean
+.PHONY: sweep test test-slow check bench lock clean
 
 sweep: .venv/ready
 	$(BIN)/python -m sweep.launch
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/ready
+	$(BIN)/python -m pytest -m slow
 
 check: .venv/ready
 	$(BIN)/ruff check .

@@ -61,7 +61,8 @@ def _run_stages(spec: SweepSpec, plan: Plan, folder: SweepFolder, corpus: Corpus
     mode = decide_mode(spec.machine.tracking)
 
     def train(runs: list[PlannedRun], seal_sha256: str | None) -> bool:
-        left = pending(take_over(runs, folder), folder)
+        # A sealed target is trained here, under its own seal, whatever another sweep has done since.
+        left = pending(runs if seal_sha256 else take_over(runs, folder), folder)
         if not left:
             return True
         log.info("train: %d of %d runs to go, tracking %s", len(left), len(runs), mode)

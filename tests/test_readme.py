@@ -24,8 +24,8 @@ def test_commands_and_make_targets_exist(document: Path) -> None:
     text = document.read_text()
     for module in re.findall(r"python -m ((?:sweep|benchmarks)\.\w+)", text):
         assert importlib.util.find_spec(module), module
-    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    for target in re.findall(r"`make (\w+)`|^make (\w+)", text, re.MULTILINE):
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for target in re.findall(r"`make ([\w-]+)`|^make ([\w-]+)", text, re.MULTILINE):
         assert "".join(target) in targets, target
 
 

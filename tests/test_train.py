@@ -46,6 +46,7 @@ def test_ten_kills_leave_no_trace_in_the_results(base: Path, finished: Path) -> 
     assert measured(base / "drill" / "sweeps" / "finished") == measured(finished)
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(base: Path, finished: Path) -> None:
     alone = tiny.launch(base / "alone", "finished", f"machine.cache_dir={base}/cache", "machine.num_workers=1")
     assert alone.returncode == 0, alone.stderr
@@ -134,6 +135,7 @@ def test_two_launches_at_once_are_refused(copy: Path, base: Path, monkeypatch: p
             pass
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="mounting a small disk needs root")
 @pytest.mark.parametrize(("megabytes", "found"), [(4, "MB free"), (40, "is full")])
 def test_a_full_disk(base: Path, finished: Path, tmp_path: Path, megabytes: int, found: str) -> None:
