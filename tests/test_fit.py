@@ -1,41 +1,21 @@
 """The fit of a table and of a sweep: what it refuses, what it warns of, and what it leaves out aloud."""
 
-import csv
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from models.config import DecoderConfig
 from sweep import fit
 from sweep.errors import SweepError
-from sweep.fit import backtests, fit_folder, fit_points, fit_sweep, read_table
-from sweep.folder import SweepFolder, read_json, write_json
-from sweep.laws import Array, PowerLaw
-from sweep.phase import phase_of
-from sweep.records import Record, write_records
-from sweep.run_spec import Plan, PlannedRun, RunSpec
-from sweep.spec import EvaluationSpec, FitSpec
+from sweep.fit import backtests, fit_points, read_table
+from sweep.laws import Array
+from sweep.records import write_records
+from tests.planted import BUDGETS, PLANTED, RUNS, TARGET, diverged, ladder, noisy, quiet, target_record
 
 ROOT = Path(__file__).parent.parent
-BUDGETS = np.array([2e10, 3.6e10, 6.6e10, 1.2e11, 2.2e11, 4e11])
-RUNS = np.repeat(BUDGETS, 2)
-TARGET = 8.4e12
-PLANTED = PowerLaw(2.0, -0.2, 2.0, float(BUDGETS[0]))
-
-
-def noisy(flops: Array, relative_sd: float, seed: int = 0) -> Array:
-    return PLANTED(flops) * (1 + relative_sd * np.random.default_rng(seed).standard_normal(len(flops)))
-
-
-def quiet(flops: Array) -> Array:
-    """Losses with a thousandth of noise."""
-    return noisy(flops, 0.001)
 
 
 def write_table(path: Path, flops: Array, loss: Array) -> Path:
@@ -275,197 +255,3 @@ def test_command_warns_of_rows_left_out(
     write_records([*ladder(), diverged(ladder()[0])], Path("records.csv"))
     assert fit.main(["records.csv", "--target-flops", "8.4e12", "--json"]) == 0
     assert any("status diverged" in warning for warning in json.loads(capsys.readouterr().out)["warnings"])
-
-
-# ---- a sweep ----------------------------------------------------------------------------------
-
-
-def record(budget: float, loss: float | None, seed: int, copy_score: float | None = 2.0) -> Record:
-    """A finished small run that copies from its context."""
-    return Record(
-        run_id=f"c{budget:.2g}-s{seed}",
-        role="fit",
-        status="done",
-        reason="",
-        budget_flops=budget,
-        flops=budget,
-        flops_6nd=budget,
-        num_params=1000,
-        num_params_non_embedding=500,
-        num_tokens=10000,
-        batch_tokens=100,
-        num_steps=100,
-        width=16,
-        depth=3,
-        seed=seed,
-        loss_nats=loss,
-        loss_se_nats=0.01,
-        bits_per_byte=None,
-        train_loss_nats=loss,
-        copy_first_nats=None,
-        copy_second_nats=None,
-        copy_score_nats=copy_score,
-        loss_first_positions_nats=None,
-        loss_last_positions_nats=None,
-        train_seconds=1.0,
-        eval_sha256=None,
-        code_sha256="one version",
-    )
-
-
-def ladder() -> list[Record]:
-    """Two seeds of each budget, all copying."""
-    losses = quiet(RUNS).tolist()
-    return [
-        record(flops, loss, number % 2) for number, (flops, loss) in enumerate(zip(RUNS.tolist(), losses, strict=True))
-    ]
-
-
-def with_copy_scores(scores: list[float]) -> list[Record]:
-    """The ladder with these copy scores, smallest run first."""
-    return [replace(run, copy_score_nats=score) for run, score in zip(ladder(), scores, strict=True)]
-
-
-def target_record() -> Record:
-    return replace(record(TARGET, None, 0, copy_score=None), role="target", status="planned", reason="not started")
-
-
-def diverged(run: Record) -> Record:
-    reason = "loss is nan at step 12"
-    return replace(
-        run, run_id=run.run_id + "-bad", status="diverged", reason=reason, loss_nats=None, copy_score_nats=None
-    )
-
-
-def plan() -> Plan:
-    """A plan of which the fit needs the target's compute and the settings of the fit."""
-    spec = RunSpec(
-        corpus_sha256="",
-        model=DecoderConfig(
-            width=16, depth=1, num_heads=1, mlp_ratio=4, conv_taps=2, vocab_size=300, context_length=32
-        ),
-        seed=0,
-        num_steps=100,
-        batch_rows=4,
-        warmup_tokens=100,
-        learning_rate=0.01,
-        base_width=16,
-        base_depth=1,
-        adam_beta1=0.9,
-        adam_beta2=0.95,
-        adam_eps=1e-8,
-        grad_clip_norm=1.0,
-        evaluation=EvaluationSpec(held_out_tokens=100, position_bins=2, copy_sequences=2, copy_length=8),
-    )
-    target = PlannedRun("target", "target", TARGET, TARGET, TARGET, 1000, 500, 10000, {}, spec)
-    return Plan("planted", {}, {}, FitSpec(max_flops_fraction=0.05, level=0.9, copying_nats=1.0), [target])
-
-
-def test_sweep_of_one_phase_is_forecast() -> None:
-    """All runs done and copying: all are used, none set aside, and no warning is about runs or phase."""
-    records = ladder()
-    result = fit_sweep(plan(), [*records, target_record()])
-    assert result["forecastable"]
-    assert result["runs_used"] == [run.run_id for run in records]
-    assert result["runs_set_aside"] == []
-    assert (result["phase"]["phase"], result["phase"]["straddles"]) == ("copying", False)
-    assert [warning for warning in result["warnings"] if "floor c anywhere" not in warning] == []
-
-
-def test_sweep_never_looks_at_the_target() -> None:
-    """A target that is there already, with any loss, changes nothing."""
-    seen = replace(target_record(), status="done", reason="", loss_nats=0.1, copy_score_nats=9.0)
-    assert fit_sweep(plan(), [*ladder(), seen]) == fit_sweep(plan(), ladder())
-
-
-def test_straddling_ladder_is_loud_and_not_forecastable() -> None:
-    """Four runs that do not copy yet: named, warned of in capitals, and no forecast to rely on.
-
-    The losses are those of the sound ladder, so it is the phase alone that speaks against it.
-    """
-    records = with_copy_scores([0.1] * 4 + [2.0] * 8)
-    result = fit_sweep(plan(), records)
-    assert not result["forecastable"]
-    assert any("phase" in reason for reason in result["not_forecastable_because"])
-    (loud,) = [warning for warning in result["warnings"] if "PHASE CHANGE INSIDE THE LADDER" in warning]
-    named = [run.run_id for run in records if run.run_id in loud]
-    assert named == [run.run_id for run in records[:4]]
-    assert result["phase"]["phase"] == "copying"
-
-
-def test_ladder_that_does_not_copy_is_warned_of() -> None:
-    """One phase, so there is a forecast; but a target of the other phase would be far below it."""
-    result = fit_sweep(plan(), with_copy_scores([0.1] * 12))
-    assert result["forecastable"]
-    assert result["phase"]["phase"] == "not copying"
-    assert sum("NO RUN OF THE LADDER COPIES" in warning for warning in result["warnings"]) == 1
-
-
-def test_phase_is_that_of_the_largest_run_whatever_the_order() -> None:
-    records = with_copy_scores([2.0] * 10 + [0.2] * 2)
-    assert phase_of(records, 1.0)["phase"] == phase_of(records[::-1], 1.0)["phase"] == "not copying"
-
-
-@pytest.mark.parametrize(("threshold", "straddles"), [(0.5, False), (1.5, False), (1.0, True)])
-def test_phase_follows_the_threshold(threshold: float, straddles: bool) -> None:
-    """Whether scores of 0.9 and 1.1 are of one phase is for the configuration to say."""
-    assert phase_of(with_copy_scores([0.9] * 6 + [1.1] * 6), threshold)["straddles"] is straddles
-
-
-def test_diverged_run_is_set_aside_aloud() -> None:
-    """It is listed with its reason and warned of by name, and the fit is that of the other runs."""
-    bad = diverged(ladder()[0])
-    result = fit_sweep(plan(), [*ladder(), bad])
-    assert result["runs_set_aside"] == [{"run_id": bad.run_id, "status": "diverged", "reason": bad.reason}]
-    assert any(bad.run_id in warning and "diverged" in warning for warning in result["warnings"])
-    assert bad.run_id not in result["runs_used"]
-    assert result["prediction"] == fit_sweep(plan(), ladder())["prediction"]
-
-
-def test_too_few_finished_budgets_are_refused_by_name() -> None:
-    """Two budgets lost to divergence leave four: refused, with every lost run and its reason."""
-    lost = [diverged(run) for run in ladder()[:4]]
-    with pytest.raises(SweepError, match="4 budgets") as caught:
-        fit_sweep(plan(), [*lost, *ladder()[4:]])
-    for run in lost:
-        assert f"{run.run_id}: diverged, {run.reason}" in str(caught.value)
-
-
-def test_runs_of_different_code_are_warned_of() -> None:
-    records = [replace(run, code_sha256=f"version {run.seed}") for run in ladder()]
-    assert sum("different versions" in warning for warning in fit_sweep(plan(), records)["warnings"]) == 1
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> SweepFolder:
-    """A sweep's folder with a plan and finished runs, one of them diverged."""
-    folder = SweepFolder(tmp_path)
-    write_json(folder.plan, plan().to_json())
-    write_records([*ladder(), diverged(ladder()[2]), target_record()], folder.records)
-    return folder
-
-
-def test_folder_is_fitted_as_its_records_are(folder: SweepFolder) -> None:
-    """Through the files and back, the fit is to the last bit that of the same records in memory."""
-    in_memory = fit_sweep(plan(), [*ladder(), diverged(ladder()[2]), target_record()])
-    assert fit_folder(folder) == in_memory
-    assert without_hash(read_json(folder.fit)) == in_memory
-
-
-def test_records_are_a_table_too(folder: SweepFolder) -> None:
-    """The command on records.csv forecasts what the folder's fit does."""
-    flops, loss, _ = read_table(folder.records)
-    assert fit_points(flops, loss, TARGET, 0.9)["prediction"] == fit_folder(folder)["prediction"]
-    with folder.records.open(newline="") as file:
-        assert len(list(csv.DictReader(file))) == len(flops) + 2
-
-
-def test_sealed_folder_is_not_fitted_again(folder: SweepFolder) -> None:
-    folder.seal.write_text("{}")
-    with pytest.raises(SweepError, match="is sealed"):
-        fit_folder(folder)
-    assert not folder.fit.exists()
-
-
-def without_hash(value: dict[str, Any]) -> dict[str, Any]:
-    return {key: item for key, item in value.items() if key != "content_sha256"}

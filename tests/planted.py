@@ -1,0 +1,106 @@
+"""A planted ladder: its law, its losses, and the records and plan of a sweep that measured them."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from models.config import DecoderConfig
+from sweep.laws import Array, PowerLaw
+from sweep.records import Record
+from sweep.run_spec import Plan, PlannedRun, RunSpec
+from sweep.spec import EvaluationSpec, FitSpec
+
+BUDGETS = np.array([2e10, 3.6e10, 6.6e10, 1.2e11, 2.2e11, 4e11])
+RUNS = np.repeat(BUDGETS, 2)
+TARGET = 8.4e12
+PLANTED = PowerLaw(2.0, -0.2, 2.0, float(BUDGETS[0]))
+
+
+def noisy(flops: Array, relative_sd: float, seed: int = 0) -> Array:
+    return PLANTED(flops) * (1 + relative_sd * np.random.default_rng(seed).standard_normal(len(flops)))
+
+
+def quiet(flops: Array) -> Array:
+    """Losses with a thousandth of noise."""
+    return noisy(flops, 0.001)
+
+
+def record(budget: float, loss: float | None, seed: int, copy_score: float | None = 2.0) -> Record:
+    """A finished small run that copies from its context."""
+    return Record(
+        run_id=f"c{budget:.2g}-s{seed}",
+        role="fit",
+        status="done",
+        reason="",
+        budget_flops=budget,
+        flops=budget,
+        flops_6nd=budget,
+        num_params=1000,
+        num_params_non_embedding=500,
+        num_tokens=10000,
+        batch_tokens=100,
+        num_steps=100,
+        width=16,
+        depth=3,
+        seed=seed,
+        loss_nats=loss,
+        loss_se_nats=0.01,
+        bits_per_byte=None,
+        train_loss_nats=loss,
+        copy_first_nats=None,
+        copy_second_nats=None,
+        copy_score_nats=copy_score,
+        loss_first_positions_nats=None,
+        loss_last_positions_nats=None,
+        train_seconds=1.0,
+        eval_sha256=None,
+        code_sha256="one version",
+    )
+
+
+def ladder() -> list[Record]:
+    """Two seeds of each budget, all copying."""
+    losses = quiet(RUNS).tolist()
+    return [
+        record(flops, loss, number % 2) for number, (flops, loss) in enumerate(zip(RUNS.tolist(), losses, strict=True))
+    ]
+
+
+def with_copy_scores(scores: list[float]) -> list[Record]:
+    """The ladder with these copy scores, smallest run first."""
+    return [replace(run, copy_score_nats=score) for run, score in zip(ladder(), scores, strict=True)]
+
+
+def target_record() -> Record:
+    return replace(record(TARGET, None, 0, copy_score=None), role="target", status="planned", reason="not started")
+
+
+def diverged(run: Record) -> Record:
+    reason = "loss is nan at step 12"
+    return replace(
+        run, run_id=run.run_id + "-bad", status="diverged", reason=reason, loss_nats=None, copy_score_nats=None
+    )
+
+
+def plan() -> Plan:
+    """A plan of which the fit needs the target's compute and the settings of the fit."""
+    spec = RunSpec(
+        corpus_sha256="",
+        model=DecoderConfig(
+            width=16, depth=1, num_heads=1, mlp_ratio=4, conv_taps=2, vocab_size=300, context_length=32
+        ),
+        seed=0,
+        num_steps=100,
+        batch_rows=4,
+        warmup_tokens=100,
+        learning_rate=0.01,
+        base_width=16,
+        base_depth=1,
+        adam_beta1=0.9,
+        adam_beta2=0.95,
+        adam_eps=1e-8,
+        grad_clip_norm=1.0,
+        evaluation=EvaluationSpec(held_out_tokens=100, position_bins=2, copy_sequences=2, copy_length=8),
+    )
+    target = PlannedRun("target", "target", TARGET, TARGET, TARGET, 1000, 500, 10000, {}, spec)
+    return Plan("planted", {}, {}, FitSpec(max_flops_fraction=0.05, level=0.9, copying_nats=1.0), [target])
