@@ -82,8 +82,7 @@ def _run_stages(spec: SweepSpec, plan: Plan, folder: SweepFolder, corpus: Corpus
             )
         else:
             log.info("seal: %s, written before the target's first step", seal_sweep(folder)[HASH_KEY])
-    seal_sha256 = read_json(folder.seal)[HASH_KEY] if folder.seal.exists() else None
-    if not train([plan.target], seal_sha256):
+    if not train([plan.target], seal_hash(folder)):
         return _interrupted(folder)
     refuse_failures([plan.target], folder)
     verdict = verify_sweep(folder)
@@ -92,6 +91,22 @@ def _run_stages(spec: SweepSpec, plan: Plan, folder: SweepFolder, corpus: Corpus
     track_sweep(plan, folder, mode, spec.machine, sweep_results(folder, verdict))
     log.info("report: %s", report)
     return 0
+
+
+def seal_hash(folder: SweepFolder) -> str | None:
+    """The hash of the sweep's seal; None if it has none.
+
+    Raises:
+        SweepError: the seal is damaged or altered.
+    """
+    try:
+        return read_json(folder.seal)[HASH_KEY] if folder.seal.exists() else None
+    except CorruptFile as error:
+        raise SweepError(
+            str(error),
+            "the seal as it was written: the target trains under it",
+            f"restore {folder.seal} from a copy, or launch under another name with a target that nobody has seen",
+        ) from error
 
 
 def _interrupted(folder: SweepFolder) -> int:

@@ -1,6 +1,7 @@
 """The command as users type it: the whole way, a second time, a larger grid, and what it refuses."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -146,3 +147,16 @@ def test_every_experiment_composes_and_passes_its_checks() -> None:
         shown = tiny.run("sweep.launch", f"experiment={path.stem}", "--cfg", "job")
         assert shown.returncode == 0, shown.stderr
         assert "target_flops" in shown.stdout
+
+
+def test_no_target_is_trained_under_a_damaged_seal(base: Path, copy: Path) -> None:
+    """The seal is damaged before the target started: the launch names it and starts nothing."""
+    (target,) = copy.glob("runs/c2.4e09-*")
+    shutil.rmtree(target)
+    (copy / "verdict.json").unlink()
+    (copy / "seal.json").write_text((copy / "seal.json").read_text().replace('"low"', '"high"', 1))
+    refused = tiny.launch(base, "finished", f"sweeps_dir={copy.parent}")
+    assert refused.returncode == 2
+    assert "seal.json is not what was written" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not target.exists()
