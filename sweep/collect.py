@@ -1,14 +1,11 @@
 """Collect: from the runs' own files to records.csv, one row per planned run, whatever its state."""
 
+from typing import Any
+
 from sweep.errors import SweepError
 from sweep.folder import RunFolder, SweepFolder, read_json
-from sweep.records import Record, write_records
+from sweep.records import MEASURED, Record, planned_fields, write_records
 from sweep.run_spec import Plan, PlannedRun
-
-_FROM_EVAL = (
-    *("loss_nats", "loss_se_nats", "bits_per_byte"),
-    *("copy_first_nats", "copy_second_nats", "copy_score_nats"),
-)
 
 
 def record_of(run: PlannedRun, folder: RunFolder) -> Record:
@@ -19,26 +16,14 @@ def record_of(run: PlannedRun, folder: RunFolder) -> Record:
     """
     state = folder.state()
     train = read_json(folder.train) if folder.train.exists() else {}
-    measured = read_json(folder.eval) if state.status == "done" else {}
+    measured: dict[str, Any] = read_json(folder.eval) if state.status == "done" else {}
     by_position = measured.get("loss_by_position_nats", [None])
-    spec = run.spec
+    from_eval: dict[str, Any] = {key: measured.get(key) for key in MEASURED}
     return Record(
-        run_id=run.run_id,
-        role=run.role,
+        **planned_fields(run),
         status=state.status,
         reason=state.reason,
-        budget_flops=run.budget_flops,
-        flops=run.flops,
-        flops_6nd=run.flops_6nd,
-        num_params=run.num_params,
-        num_params_non_embedding=run.num_params_non_embedding,
-        num_tokens=run.num_tokens,
-        batch_tokens=spec.batch_tokens,
-        num_steps=spec.num_steps,
-        width=spec.model.width,
-        depth=spec.model.depth,
-        seed=spec.seed,
-        **{key: measured.get(key) for key in _FROM_EVAL},
+        **from_eval,
         train_loss_nats=train.get("train_loss_nats"),
         loss_first_positions_nats=by_position[0],
         loss_last_positions_nats=by_position[-1],

@@ -128,7 +128,7 @@ def _load(folder: Path) -> Corpus | None:
 def _package_root(package: str) -> Path:
     if package == "stdlib":
         return Path(sysconfig.get_paths()["stdlib"])
-    found = importlib.util.find_spec(package)
+    found = importlib.util.find_spec(package) if package.isidentifier() else None
     if found is None or not found.submodule_search_locations:
         raise SweepError(
             f"the package {package} of the corpus is not installed in {sys.prefix}",

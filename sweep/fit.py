@@ -53,7 +53,7 @@ def fit_points(
         raise SweepError(
             f"there is no forecast: {error}",
             f"losses that fall over at least {MIN_BUDGETS} budgets",
-            "add runs at other budgets",
+            "look at the runs: add budgets if there are too few, mend the recipe if more compute did not help",
         ) from error
     profile = floor_profile(flops, loss, best)
     reasons = _reasons_against(best)

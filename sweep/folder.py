@@ -148,9 +148,12 @@ class RunFolder:
         if self.metrics.exists():
             for line in self.metrics.read_text(errors="replace").splitlines():
                 try:
-                    rows.append(json.loads(line))
+                    row = json.loads(line)
                 except ValueError:
                     break
+                if not isinstance(row, dict) or "step" not in row:
+                    break
+                rows.append(row)
         return rows
 
     def state(self) -> RunState:

@@ -57,7 +57,7 @@ def _run_stages(spec: SweepSpec, plan: Plan, folder: SweepFolder, corpus: Corpus
         log.info("nothing to train: all %d runs of %s are done", len(plan.runs), folder.path)
         verdict = verify_sweep(folder)
         log.info("%s", verdict_summary(folder, verdict))
-        return 0
+        return int(verdict["status"] == "refused" and folder.seal.exists())
     mode = decide_mode(spec.machine.tracking)
 
     def train(runs: list[PlannedRun], seal_sha256: str | None) -> bool:
@@ -90,7 +90,7 @@ def _run_stages(spec: SweepSpec, plan: Plan, folder: SweepFolder, corpus: Corpus
     report = write_report(folder)
     track_sweep(plan, folder, mode, spec.machine, sweep_results(folder, verdict))
     log.info("report: %s", report)
-    return 0
+    return int(verdict["status"] == "refused" and folder.seal.exists())
 
 
 def seal_hash(folder: SweepFolder) -> str | None:
@@ -191,6 +191,14 @@ def locked_sweep(folder: SweepFolder) -> Iterator[None]:
     Raises:
         SweepError: another launch is at work in the folder.
     """
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SweepError(
+            f"{folder.path} can't be made ({error})",
+            "a folder that may be written to",
+            "set sweeps_dir to another place",
+        ) from error
     deadline = time.monotonic() + _LOCK_WAIT_SECONDS
     while True:
         with locked(folder.lock) as held:

@@ -7,12 +7,14 @@ import csv
 import io
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sweep.errors import SweepError
 from sweep.folder import write_whole
+from sweep.run_spec import PlannedRun
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,32 @@ class Record:
     code_sha256: str | None
 
 
+MEASURED = (
+    *("loss_nats", "loss_se_nats", "bits_per_byte"),
+    *("copy_first_nats", "copy_second_nats", "copy_score_nats"),
+)
+
+
+def planned_fields(run: PlannedRun) -> dict[str, Any]:
+    """The part of a row that stands in the plan."""
+    spec = run.spec
+    return {
+        "run_id": run.run_id,
+        "role": run.role,
+        "budget_flops": run.budget_flops,
+        "flops": run.flops,
+        "flops_6nd": run.flops_6nd,
+        "num_params": run.num_params,
+        "num_params_non_embedding": run.num_params_non_embedding,
+        "num_tokens": run.num_tokens,
+        "batch_tokens": spec.batch_tokens,
+        "num_steps": spec.num_steps,
+        "width": spec.model.width,
+        "depth": spec.model.depth,
+        "seed": spec.seed,
+    }
+
+
 def write_records(records: list[Record], path: Path) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(Record)], lineterminator="\n")
@@ -70,7 +98,7 @@ def read_records(path: Path) -> list[Record]:
         raise SweepError(
             f"{path} can't be read as a table of runs ({type(error).__name__}: {error})",
             "the table as python -m sweep.launch wrote it",
-            "remove it and launch again: it is made anew from the runs' own files",
+            "before the seal: remove it and launch again, it is made anew; after the seal: restore it from a copy",
         ) from error
 
 

@@ -187,12 +187,13 @@ def _runs_section(plan: Plan, records: list[Record], folder: SweepFolder) -> str
                 _number(measured.get("loss_se_nats")),
                 _number(measured.get("bits_per_byte")),
                 _number(measured.get("copy_score_nats"), ".2f"),
+                " ".join(_number(value, ".2f") for value in measured.get("loss_by_position_nats", [])),
                 _number(train.get("train_seconds"), ".0f"),
             )
         )
     head = (
         *("run", "role", "status", "FLOPs", "parameters", "tokens", "loss (nats/token)", "std. error"),
-        *("bits/byte", "copy score (nats)", "train s"),
+        *("bits/byte", "copy score (nats)", "loss by position", "train s"),
     )
     return f"<h2>Runs</h2>{_table(head, rows)}"
 

@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from sweep.claims import above_cut_off, does_not_follow, has_started, wrong_records
 from sweep.errors import SweepError, run_main
 from sweep.folder import HASH_KEY, CorruptFile, SweepFolder, open_sweep, read_json, sha256_of_file, write_json
 from sweep.provenance import code_version, library_versions, utc_now
@@ -26,8 +27,8 @@ FROM_FIT = (
 def seen_before(plan: Plan, folder: SweepFolder) -> list[str]:
     """Where the target has been started already, here or in a sweep beside this one; empty if nowhere."""
     target = plan.target.run_id
-    here = [f"{folder.path} (here)"] if folder.run(target).metrics.exists() else []
-    elsewhere = [run for run in folder.same_run_elsewhere(target) if run.metrics.exists()]
+    here = [f"{folder.path} (here)"] if has_started(folder.run(target)) else []
+    elsewhere = [run for run in folder.same_run_elsewhere(target) if has_started(run)]
     return here + [str(run.path.parent.parent) for run in elsewhere]
 
 
@@ -35,7 +36,8 @@ def seal_sweep(folder: SweepFolder) -> dict[str, Any]:
     """Write seal.json and return it.
 
     Raises:
-        SweepError: there is a seal already; the target has been started; a run is above the cut-off.
+        SweepError: there is a seal already; the target has been started; records, fit and runs disagree; a run is
+            above the cut-off.
     """
     if folder.seal.exists():
         raise SweepError(
@@ -55,15 +57,20 @@ def seal_sweep(folder: SweepFolder) -> dict[str, Any]:
         fit = read_json(folder.fit)
     except CorruptFile as error:
         raise SweepError(str(error), "fit.json as it was written", "make it anew with python -m sweep.fit") from error
-    used = fitted_records(read_records(folder.records))
-    largest = max(record.flops for record in used)
-    allowed = plan.fit.max_flops_fraction * plan.target.flops
-    if largest > allowed:
+    records = read_records(folder.records)
+    wrong = [
+        *wrong_records(plan, records, folder),
+        *above_cut_off(plan, records),
+        *does_not_follow(fit, fit["phase"]["phase"], plan, records),
+    ]
+    if wrong:
         raise SweepError(
-            f"a fitted run has {largest:.4g} FLOPs",
-            f"at most {allowed:.4g}: the cut-off is {plan.fit.max_flops_fraction:g} of the target's compute",
-            "plan the sweep without it, under another name",
+            f"{folder.path} can't be sealed: " + "; ".join(wrong),
+            "records.csv as the runs' own files give it, all of it under the cut-off, and fit.json as they give that",
+            "remove records.csv and fit.json and launch again; runs above the cut-off need another plan and name",
         )
+    used = fitted_records(records)
+    largest = max(record.flops for record in used)
     seal = {
         "sweep": plan.name,
         "sealed_utc": utc_now(),

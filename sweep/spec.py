@@ -5,6 +5,7 @@ Hydra fills these from ``configs/``. There are no defaults here, so a value has 
 only because Hydra refuses to fill a frozen class; nothing changes them afterwards.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,7 +127,7 @@ def check(spec: SweepSpec) -> None:
     grid, fit, recipe = spec.grid, spec.fit, spec.recipe
     _check_positive(spec)
     _check_choice("machine.tracking", spec.machine.tracking, ["auto", "offline", "none"])
-    if not all(character.isalnum() or character in "-_." for character in spec.name) or spec.name[0] == ".":
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", spec.name):
         raise SweepError(
             f"name is {spec.name!r}",
             "letters, digits, '-', '_' and '.', as it names a folder",
@@ -167,6 +168,15 @@ def check(spec: SweepSpec) -> None:
             "a ladder of which every run may be used by the forecast",
             "drop them, raise the target, or state another cut-off in fit.max_flops_fraction",
         )
+    model, evaluation, vocab_size = spec.model, spec.evaluation, spec.data.vocab_size
+    _check_range("data.vocab_size", vocab_size, 257, 65_536, "all bytes and the end marker, within uint16")
+    _check_range("model.conv_taps", model.conv_taps, 2, model.context_length, "keys shift by one token")
+    longest = (model.context_length + 1) // 2
+    _check_range("evaluation.copy_length", evaluation.copy_length, 2, longest, "two showings fit into the context")
+    _check_range("evaluation.position_bins", evaluation.position_bins, 1, model.context_length, "one position a bin")
+    _check_range(
+        "evaluation.held_out_tokens", evaluation.held_out_tokens, 2 * model.context_length, 10**12, "two windows"
+    )
     if recipe.warmup_fraction >= 1:
         raise SweepError(
             f"recipe.warmup_fraction is {recipe.warmup_fraction:g}: the warm-up is as long as the run or longer",
@@ -180,6 +190,11 @@ def check(spec: SweepSpec) -> None:
             "whole packages held out: none is trained on",
             "take them out of one of the two lists",
         )
+
+
+def _check_range(key: str, value: int, least: int, most: int, why: str) -> None:
+    if not least <= value <= most:
+        raise SweepError(f"{key} is {value}", f"{least} to {most}: {why}", f"set {key} within that range")
 
 
 def _check_choice(key: str, value: str, choices: list[str]) -> None:

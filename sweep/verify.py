@@ -8,18 +8,15 @@ reason: an altered seal or file, a forecast that the records do not give, a run 
 
 import argparse
 import json
-import math
 from pathlib import Path
 from typing import Any
 
+from sweep.claims import above_cut_off, does_not_follow, has_started, wrong_records
 from sweep.errors import SweepError, run_main
 from sweep.folder import HASH_KEY, CorruptFile, SweepFolder, open_sweep, read_json, sha256_of_file, write_json
-from sweep.laws import FitError, forecast
 from sweep.phase import phase_name
-from sweep.records import fitted_records, points, read_records
+from sweep.records import fitted_records, read_records
 from sweep.run_spec import Plan, plan_from_json
-
-_SAME = 1e-6  # relative; other processors and library versions round otherwise in the last bits
 
 
 def verify_sweep(folder: SweepFolder) -> dict[str, Any]:
@@ -76,42 +73,16 @@ def _wrong(folder: SweepFolder, seal: dict[str, Any]) -> list[str]:
         for key in sorted(set(seal) & set(fit) - {HASH_KEY})
         if seal[key] != fit[key]
     ]
-    used = fitted_records(read_records(folder.records))
-    if {record.run_id: record.eval_sha256 for record in used} != seal["runs"]:
+    records = read_records(folder.records)
+    if {record.run_id: record.eval_sha256 for record in fitted_records(records)} != seal["runs"]:
         reasons.append("altered: the runs that the seal names are not the finished runs of records.csv")
-    fraction, cut_off = plan.fit.max_flops_fraction, seal["cut_off"]
-    if cut_off["max_flops_fraction"] != fraction:
-        reasons.append(f"altered: the cut-off of the seal ({cut_off['max_flops_fraction']:g}) is not the plan's")
-    for record in used:
-        if record.flops > fraction * plan.target.flops:
-            reasons.append(
-                f"above the cut-off: run {record.run_id} has {record.flops:.4g} FLOPs, more than {fraction:g}"
-                f" of the target's {plan.target.flops:.4g}"
-            )
-    if seal["target_run_id"] != plan.target.run_id or not _same(seal["target_flops"], plan.target.flops):
+    if seal["cut_off"]["max_flops_fraction"] != plan.fit.max_flops_fraction:
+        reasons.append("altered: the cut-off of the seal is not the plan's")
+    if seal["target_run_id"] != plan.target.run_id:
         reasons.append("altered: the seal's target is not the plan's")
-    try:
-        again = forecast(*points(used), plan.target.flops, plan.fit.level)
-    except FitError as error:
-        return [*reasons, f"no forecast follows from the records: {error}"]
-    law = again.fitted.law.relative_to(plan.target.flops)
-    claimed, found = seal["coefficients"], {"a": law.a, "b": law.b, "c": law.c}
-    pairs = [(f"coefficient {name}", claimed[name], value) for name, value in found.items()]
-    high = again.high if math.isfinite(again.high) else None
-    pairs += [(name, seal[name], getattr(again, name)) for name in ("prediction", "low")] + [
-        ("high", seal["high"], high)
-    ]
-    return reasons + [
-        f"does not follow: the records give {name} = {value}, the seal says {said}"
-        for name, said, value in pairs
-        if not _same(said, value)
-    ]
-
-
-def _same(said: float | None, found: float | None) -> bool:
-    if said is None or found is None:
-        return said is found
-    return math.isclose(said, found, rel_tol=_SAME, abs_tol=1e-9)
+    reasons += [f"altered: {reason}" for reason in wrong_records(plan, records, folder)]
+    reasons += above_cut_off(plan, records)
+    return reasons + does_not_follow(seal, seal["phase_assumed"], plan, records)
 
 
 def _late(folder: SweepFolder, seal: dict[str, Any]) -> list[str]:
@@ -123,9 +94,12 @@ def _late(folder: SweepFolder, seal: dict[str, Any]) -> list[str]:
         rows = run.rows()
         if rows and rows[0]["utc"] <= seal["sealed_utc"]:
             reasons.append(f"late: the target was started in {run.path.parent.parent} before the seal")
-    rows = folder.run(seal["target_run_id"]).rows()
-    if not rows:
+    target = folder.run(seal["target_run_id"])
+    rows = target.rows()
+    if not has_started(target):
         return reasons
+    if not rows or rows[0].get("event") != "started" or rows[0]["step"] != 0:
+        return [*reasons, f"late: {target.path} has no record of the target's start, so it may be older than the seal"]
     start = rows[0]
     if start["utc"] <= seal["sealed_utc"]:
         reasons.append(f"late: the target was started at {start['utc']}, the seal is of {seal['sealed_utc']}")

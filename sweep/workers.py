@@ -165,6 +165,8 @@ def _train_and_evaluate(run: PlannedRun, job: Job, folder: RunFolder, should_sto
         if _disk_is_full(folder):
             reason = f"the disk that holds {folder.path} is full ({reason})"
         log.error("run %s failed: %s\n%s", run.run_id, reason, traceback.format_exc())
+        if folder.train.exists():  # trained well: only the evaluation has to be made again
+            return 1
         failure = {"run_id": run.run_id, "status": "failed", "reason": reason, "step": 0, "finished_utc": utc_now()}
         write_json(folder.train, failure)
         return 1

@@ -89,6 +89,12 @@ def test_a_target_that_was_seen_before_is_no_forecast(base: Path, finished: Path
         ("recipe.learning_rate=-1", "recipe.learning_rate is -1", "set recipe.learning_rate"),
         ("machine.tracking=tensorboard", "machine.tracking", "auto, offline, none"),
         ("name=../x", "name is", "letters, digits"),
+        ("name=", "name is ''", "letters, digits"),
+        ("data.vocab_size=100", "data.vocab_size is 100", "257 to 65536"),
+        ("model.conv_taps=1", "model.conv_taps is 1", "keys shift by one token"),
+        ("evaluation.copy_length=17", "evaluation.copy_length is 17", "two showings fit"),
+        ("evaluation.held_out_tokens=40", "evaluation.held_out_tokens is 40", "two windows"),
+        ("data.train_packages=[foo.bar]", "foo.bar", "pip install"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_trained(base: Path, override: str, found: str, hint: str) -> None:

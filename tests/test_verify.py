@@ -1,13 +1,16 @@
 """Seal and verdict: every field of a seal altered in turn, every file, late seals, broken cut-offs."""
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sweep.errors import SweepError
+from sweep.fit import fit_folder
 from sweep.folder import HASH_KEY, SweepFolder, read_json, sha256_of, sha256_of_file, write_json
 from sweep.records import read_records, write_records
 from sweep.run_spec import read_plan
@@ -120,8 +123,6 @@ def test_a_coefficient_that_the_records_do_not_give_is_refused(copy: Path, key: 
 
 
 def test_records_altered_with_all_hashes_made_to_fit_are_refused(copy: Path) -> None:
-    from dataclasses import replace
-
     records = read_records(copy / "records.csv")
     assert records[0].loss_nats is not None
     write_records([replace(records[0], loss_nats=records[0].loss_nats + 0.05), *records[1:]], copy / "records.csv")
@@ -191,10 +192,9 @@ def test_a_second_seal_and_a_seal_after_the_start_are_refused(copy: Path) -> Non
 def test_a_seal_on_a_run_above_the_cut_off_is_refused(copy: Path) -> None:
     folder = SweepFolder(copy)
     folder.seal.unlink()
-    target = folder.run(read_plan(folder).target.run_id)
-    target.metrics.unlink()
+    shutil.rmtree(folder.run(read_plan(folder).target.run_id).path)
     rewrite(folder.plan, lambda plan: plan["fit"].update(max_flops_fraction=0.05))
-    with pytest.raises(SweepError, match=r"the cut-off is 0\.05"):
+    with pytest.raises(SweepError, match=r"above the cut-off: run .* more than 0\.05"):
         seal_sweep(folder)
     assert not folder.seal.exists()
 
@@ -220,3 +220,79 @@ def test_fit_and_collect_leave_a_sealed_sweep_alone(copy: Path) -> None:
 def test_hashes_are_of_content_not_of_layout() -> None:
     assert sha256_of({"a": 1, "b": [0.1, None]}) == sha256_of({"b": [0.1, None], "a": 1})
     assert sha256_of({"a": 0.1}) != sha256_of({"a": 0.1000000001})
+
+
+def unsealed(sweep: Path) -> SweepFolder:
+    """The sweep as it was before its seal: fitted, the target not there."""
+    folder = SweepFolder(sweep)
+    folder.seal.unlink()
+    folder.verdict.unlink()
+    shutil.rmtree(folder.run(read_plan(folder).target.run_id).path)
+    return folder
+
+
+@pytest.mark.parametrize("left", ["checkpoint", "train.json", "eval.json"])
+def test_weights_or_results_without_a_log_are_a_start_too(copy: Path, left: str) -> None:
+    """The log of a trained target is removed: neither can it be sealed, nor does an older seal cover it."""
+    folder = SweepFolder(copy)
+    target = folder.run(read_plan(folder).target.run_id)
+    for path in list(target.path.iterdir()):
+        if path.name != left:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+    assert "no record of the target's start" in refusal(copy)
+    folder.seal.unlink()
+    with pytest.raises(SweepError, match="has been started already"):
+        seal_sweep(folder)
+
+
+def test_a_log_that_does_not_begin_with_the_start_is_refused(copy: Path) -> None:
+    folder = SweepFolder(copy)
+    metrics = folder.run(read_plan(folder).target.run_id).metrics
+    metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[1:]))
+    assert "no record of the target's start" in refusal(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"loss_nats": 9.0}, "loss_nats = 9.0"),
+        ({"flops": 1.0}, "flops = 1.0"),
+        ({"status": "failed"}, "status = failed"),
+        ({"copy_score_nats": 9.0}, "copy_score_nats = 9.0"),
+    ],
+)
+def test_records_altered_before_the_seal_are_not_sealed(copy: Path, change: dict[str, Any], found: str) -> None:
+    """By hand, with the fit made anew from them, so that fit and records agree."""
+    folder = unsealed(copy)
+    records = read_records(folder.records)
+    write_records([replace(records[0], **change), *records[1:]], folder.records)
+    fit_folder(folder)
+    with pytest.raises(SweepError, match=found):
+        seal_sweep(folder)
+    assert not folder.seal.exists()
+
+
+def test_a_run_left_out_of_the_records_is_not_sealed(copy: Path) -> None:
+    folder = unsealed(copy)
+    records = read_records(folder.records)
+    write_records(records[1:], folder.records)
+    fit_folder(folder)
+    with pytest.raises(SweepError, match=f"no row for the planned run {records[0].run_id}"):
+        seal_sweep(folder)
+
+
+def test_a_fit_that_the_records_do_not_give_is_not_sealed(copy: Path) -> None:
+    folder = unsealed(copy)
+    rewrite(folder.fit, lambda fit: fit.update(prediction=fit["prediction"] * 1.01))
+    with pytest.raises(SweepError, match="does not follow: the records give prediction"):
+        seal_sweep(folder)
+
+
+def test_what_was_sealed_again_by_the_rules_is_the_same_forecast(copy: Path) -> None:
+    before = read_json(copy / "seal.json")
+    again = seal_sweep(unsealed(copy))
+    for key in ("prediction", "low", "high", "files", "runs"):
+        assert again[key] == before[key]
