@@ -29,6 +29,7 @@ log = logging.getLogger("sweep")
 
 EXIT_STOPPED = 75  # EX_TEMPFAIL: not done, run me again
 _POLL_SECONDS = 0.1
+_LOCK_TRIES = 20
 _MIN_FREE_BYTES = 1 << 20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 
@@ -121,11 +122,13 @@ def _worker(run: PlannedRun, job: Job, parent_pid: int) -> None:
         return stop_asked or os.getppid() != parent_pid
 
     folder = job.folder.run(run.run_id)
-    with locked(folder.lock) as free:
-        if not free:
-            log.warning("run %s is held by another process", run.run_id)
-            os._exit(EXIT_STOPPED)
-        os._exit(_train_and_evaluate(run, job, folder, should_stop))
+    for _ in range(_LOCK_TRIES):  # ``status`` holds the lock for an instant when it looks whether a run is alive
+        with locked(folder.lock) as free:
+            if free:
+                os._exit(_train_and_evaluate(run, job, folder, should_stop))
+        time.sleep(_POLL_SECONDS)
+    log.warning("run %s is held by another process", run.run_id)
+    os._exit(EXIT_STOPPED)
 
 
 def keep_freed_memory() -> None:
