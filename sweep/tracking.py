@@ -7,7 +7,10 @@ the sweep. Whether wandb is online is decided once per launch, by ``decide_mode`
 
 import logging
 import os
+import select
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from sweep.spec import MachineSpec
 
 log = logging.getLogger("sweep")
 
+_ASK_SECONDS = 15.0
 _ROW_KEYS = ("step", "tokens", "flops", "train_loss_nats", "learning_rate", "grad_norm", "tokens_per_second")
 
 
@@ -33,11 +37,36 @@ def decide_mode(tracking: str) -> str:
     try:
         if not wandb.login(prompt=False, verify=False):
             return "offline"
-        wandb.Api(timeout=5)  # asks the server whether the key is good
-        return "online"
     except Exception as error:  # whatever is wrong with key, server or network: the sweep goes on
         log.warning("wandb: %s; logging offline", error)
         return "offline"
+    if refusal := _server_refuses():
+        log.warning("wandb: %s; logging offline", refusal)
+        return "offline"
+    return "online"
+
+
+# os._exit: a service process that still tries a broken server again would hold an ordinary exit up for a minute.
+_ASK_THE_SERVER = """
+import os, wandb
+try:
+    wandb.Api(timeout=5)
+    print("accepted", flush=True)
+except Exception as error:
+    print(error, flush=True)
+os._exit(0)
+"""
+
+
+def _server_refuses() -> str:
+    """Why the server does not take the key; empty if it does. Asked by a process that can be given up."""
+    command = [sys.executable, "-c", _ASK_THE_SERVER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        answered, _, _ = select.select([process.stdout], [], [], _ASK_SECONDS)
+        answer = process.stdout.readline().strip() if answered else ""
+        process.kill()
+    return "" if answer == "accepted" else answer or f"no answer within {_ASK_SECONDS:g} s"
 
 
 class Mirror:
