@@ -26,7 +26,16 @@ def seconds_per_step(keep: bool) -> float:
     torch.set_num_threads(1)
     if keep:
         keep_freed_memory()
-    rules = parametrize(CONFIG, learning_rate=0.01, adam_eps=1e-10, base_width=64, base_depth=3)
+    rules = parametrize(
+        CONFIG,
+        optimizer="adamw",
+        learning_rate=0.01,
+        hidden_learning_rate=0.01,
+        adam_eps=1e-10,
+        weight_decay_per_step=0.0,
+        base_width=64,
+        base_depth=3,
+    )
     model = Decoder(CONFIG, rules)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     batch = torch.randint(0, CONFIG.vocab_size, (ROWS, CONFIG.context_length + 1))

@@ -131,6 +131,17 @@ class Decoder(nn.Module):
         return F.linear(x_BTD * (self.logit_scale * self.logit_multiplier), self.embedding.weight)
 
 
+class NextTokenLoss(nn.Module):
+    """Mean loss in nats of predicting targets (B, T) from inputs (B, T): what is trained, and compiled as one."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        return F.cross_entropy(self.decoder(inputs_BT).flatten(0, 1), targets_BT.flatten())
+
+
 def parameter_groups(model: Decoder) -> dict[str, list[nn.Parameter]]:
     """All parameters, split into the groups of ``Parametrization.learning_rate``."""
     groups: dict[str, list[nn.Parameter]] = {"embedding": [], "hidden": [], "vector": []}

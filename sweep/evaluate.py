@@ -50,9 +50,11 @@ def evaluate(run: PlannedRun, folder: RunFolder, corpus: Corpus, machine: Machin
         return torch.cat(parts).double().cpu().numpy()
 
     held_out = held_out_windows(corpus, evaluation, spec.model.context_length)
+    losses_BT = losses(held_out)
     result = {
         "run_id": run.run_id,
-        **summarise_losses(losses(held_out), held_out[:, 1:], corpus.token_bytes(), evaluation.position_bins),
+        **summarise_losses(losses_BT, held_out[:, 1:], corpus.token_bytes(), evaluation.position_bins),
+        **split_by_repetition(losses_BT, held_out),
         **copy_scores(losses(copy_probe(corpus, evaluation)), evaluation.copy_length),
     }
     write_json(folder.eval, result)
@@ -90,6 +92,22 @@ def summarise_losses(
         "held_out_tokens": int(losses_BT.size),
         "held_out_bytes": num_bytes,
         "loss_by_position_nats": [float(part.mean()) for part in np.array_split(losses_BT, bins, axis=1)],
+    }
+
+
+def split_by_repetition(losses_BT: NDArray[np.float64], tokens: NDArray[np.int64]) -> dict[str, float]:
+    """Mean loss of tokens that follow as they did earlier in their window, and of all others.
+
+    A token counts as repeated if it and the token before it stand next to each other at an earlier
+    place of the same window: a model that copies can tell it, a model without context can't.
+    """
+    pairs_BT = tokens[:, :-1] << 32 | tokens[:, 1:]
+    earlier_TT = np.tri(pairs_BT.shape[1], k=-1, dtype=bool)
+    repeated_BT = np.stack([((row[:, None] == row) & earlier_TT).any(axis=1) for row in pairs_BT])
+    return {
+        "loss_repeated_nats": float(losses_BT[repeated_BT].mean()),
+        "loss_new_nats": float(losses_BT[~repeated_BT].mean()),
+        "repeated_fraction": float(repeated_BT.mean()),
     }
 
 

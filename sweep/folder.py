@@ -1,7 +1,7 @@
 """A sweep's folder on disk: the names of its files, and the only ways they are written and read.
 
     sweeps/<name>/
-      plan.json  records.csv  fit.json  seal.json  verdict.json  report.html  figures/  wandb/
+      plan.json  records.csv  optimum.json  fit.json  seal.json  verdict.json  report.html  figures/  wandb/
       runs/<run_id>/  metrics.jsonl  checkpoint/  train.json  eval.json
 
 Files are written whole under another name and renamed, so a reader never sees half of one. Each
@@ -83,6 +83,19 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
+def saved_state(pointer: Path) -> Path:
+    """The file of weights that ``pointer`` names, after checking its hash.
+
+    Raises:
+        CorruptFile: it is missing or damaged.
+    """
+    named = read_json(pointer)
+    path = pointer.with_name(named["file"])
+    if not path.exists() or sha256_of_file(path) != named["sha256"]:
+        raise CorruptFile(f"{path} is missing or is not what was saved")
+    return path
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
     """Hold the lock file ``path``; yields False if somebody else holds it. The system frees it at death."""
@@ -118,17 +131,18 @@ class RunFolder:
         """The file that names the newest state and its hash."""
         return self.path / "checkpoint" / "latest.json"
 
+    @property
+    def kept(self) -> Path:
+        """The file that names the state at the beginning of the decay, kept for runs that branch off there."""
+        return self.path / "checkpoint" / "kept.json"
+
     def checkpoint_state(self) -> Path:
         """The newest saved state.
 
         Raises:
             CorruptFile: it is missing or damaged.
         """
-        latest = read_json(self.checkpoint)
-        path = self.checkpoint.with_name(latest["file"])
-        if not path.exists() or sha256_of_file(path) != latest["sha256"]:
-            raise CorruptFile(f"{path} is missing or is not what was saved")
-        return path
+        return saved_state(self.checkpoint)
 
     @property
     def train(self) -> Path:
@@ -193,6 +207,10 @@ class SweepFolder:
     @property
     def fit(self) -> Path:
         return self.path / "fit.json"
+
+    @property
+    def optimum(self) -> Path:
+        return self.path / "optimum.json"
 
     @property
     def seal(self) -> Path:

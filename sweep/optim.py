@@ -1,4 +1,4 @@
-"""AdamW over the model's parameter groups, and the schedule that all of them follow."""
+"""AdamW or Muon over the model's parameter groups, and the schedule that all of them follow."""
 
 import torch
 
@@ -6,27 +6,44 @@ from models.transformer import Decoder, parameter_groups
 from sweep.run_spec import PlannedRun
 
 
-def lr_multiplier(tokens_before: int, batch_tokens: int, warmup_tokens: int, num_tokens: int) -> float:
+def lr_multiplier(
+    tokens_before: int, batch_tokens: int, *, warmup_tokens: int, decay_tokens: int, num_tokens: int
+) -> float:
     """The share of the peak rate for the step that goes from ``tokens_before`` over one batch.
 
-    Linear up to one over ``warmup_tokens``, then linear to zero at ``num_tokens``.
+    Linear up to one over ``warmup_tokens``, constant, then linear to zero over the last ``decay_tokens``.
     """
     tokens_after = tokens_before + batch_tokens
     if tokens_after <= warmup_tokens:
         return tokens_after / warmup_tokens
-    return min(1.0, (num_tokens - tokens_before) / (num_tokens - warmup_tokens))
+    return min(1.0, (num_tokens - tokens_before) / decay_tokens)
 
 
-def make_optimizer(model: Decoder, run: PlannedRun, adam_eps: dict[str, float]) -> torch.optim.AdamW:
-    """AdamW with the plan's peak rate per group kept under ``peak_lr``; no weight decay at these horizons."""
-    groups = [
-        {"params": parameters, "peak_lr": run.learning_rates[name], "eps": adam_eps[name]}
+def make_optimizers(model: Decoder, run: PlannedRun) -> list[torch.optim.Optimizer]:
+    """The plan's peak rate of each group is kept under ``peak_lr``.
+
+    One AdamW for all groups; or Muon (orthogonal updates of momentum 0.95) for the hidden matrices and AdamW
+    for the rest.
+    """
+    rules = run.spec.parametrization
+    groups = {
+        name: {
+            "params": parameters,
+            "peak_lr": run.learning_rates[name],
+            "weight_decay": rules.weight_decay[name],
+            "eps": rules.adam_eps[name],
+        }
         for name, parameters in parameter_groups(model).items()
-    ]
+    }
+    optimizers: list[torch.optim.Optimizer] = []
+    if run.spec.optimizer == "muon":
+        hidden = {key: value for key, value in groups.pop("hidden").items() if key != "eps"}
+        optimizers.append(torch.optim.Muon([hidden], lr=0.0))
     betas = (run.spec.adam_beta1, run.spec.adam_beta2)
-    return torch.optim.AdamW(groups, lr=0.0, betas=betas, weight_decay=0.0, fused=True)
+    return [torch.optim.AdamW(list(groups.values()), lr=0.0, betas=betas, fused=True), *optimizers]
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, multiplier: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak_lr"] * multiplier
+def set_learning_rate(optimizers: list[torch.optim.Optimizer], multiplier: float) -> None:
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * multiplier

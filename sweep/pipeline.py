@@ -18,6 +18,8 @@ from sweep.errors import SweepError
 from sweep.fit import fit_folder
 from sweep.fit import summary as fit_summary
 from sweep.folder import HASH_KEY, CorruptFile, RunFolder, SweepFolder, locked, read_json, set_aside
+from sweep.optimum import find_optimum
+from sweep.optimum import summary as optimum_summary
 from sweep.plan import freeze_plan, make_plan
 from sweep.report import write_report
 from sweep.run_spec import Plan, PlannedRun
@@ -52,6 +54,8 @@ def run_pipeline(spec: SweepSpec) -> int:
 
 
 def _run_stages(spec: SweepSpec, plan: Plan, folder: SweepFolder, corpus: Corpus) -> int:
+    if not plan.has_target:
+        return _run_without_target(spec, plan, folder, corpus)
     left_at_start = pending(plan.runs, folder)
     if not left_at_start and folder.verdict.exists() and folder.report.exists():
         log.info("nothing to train: all %d runs of %s are done", len(plan.runs), folder.path)
@@ -91,6 +95,25 @@ def _run_stages(spec: SweepSpec, plan: Plan, folder: SweepFolder, corpus: Corpus
     track_sweep(plan, folder, mode, spec.machine, sweep_results(folder, verdict))
     log.info("report: %s", report)
     return int(verdict["status"] == "refused" and folder.seal.exists())
+
+
+def _run_without_target(spec: SweepSpec, plan: Plan, folder: SweepFolder, corpus: Corpus) -> int:
+    """Train an isoFLOP or a tuning grid and find the best size or rate: there is nothing to forecast."""
+    left = pending(take_over(plan.runs, folder), folder)
+    if left:
+        mode = decide_mode(spec.machine.tracking)
+        log.info("train: %d of %d runs to go, tracking %s%s", len(left), len(plan.runs), mode, _saved_by_trunks(plan))
+        if not run_all(left, Job(plan, folder, corpus, spec.machine, mode, None)):
+            return _interrupted(folder)
+    refuse_failures(plan.runs, folder)
+    collect(plan, folder)
+    log.info("%s", optimum_summary(find_optimum(folder)))
+    return 0
+
+
+def _saved_by_trunks(plan: Plan) -> str:
+    saved, total = plan.flops_shared, sum(run.flops for run in plan.runs)
+    return f", shared trunks save {saved:.3g} of {total:.3g} FLOPs ({saved / total:.0%})" if saved else ""
 
 
 def seal_hash(folder: SweepFolder) -> str | None:

@@ -6,7 +6,7 @@ holds the rules; ``train`` only obeys). The target's row is fixed here too, befo
 """
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from models.config import DecoderConfig, count_params, flops_6nd, train_flops_per_token
@@ -18,17 +18,23 @@ from sweep.spec import ModelSpec, RecipeSpec, SweepSpec
 MIN_STEPS = 20  # below this a schedule with warm-up and decay is no schedule
 
 
-def shape_for_budget(budget_flops: float, spec: ModelSpec, vocab_size: int) -> DecoderConfig:
+def shape_for_budget(budget_flops: float, spec: ModelSpec, vocab_size: int, width_factor: float) -> DecoderConfig:
     """The compute-optimal shape: width grows with the fourth root of the budget, so N with its square root.
 
-    (Hoffmann et al. 2022 found N ~ C^0.5; the constant was measured on this model at small scale.)
+    (Hoffmann et al. 2022 found N ~ C^0.5; the constant was measured on this model, docs/LOG.md.)
     Width is rounded to what splits into whole heads.
     """
-    wanted = spec.width_at_reference * (budget_flops / spec.reference_flops) ** 0.25
-    num_heads = max(1, int(wanted // spec.head_width))
+    return shape_for_width(
+        width_factor * spec.width_at_reference * (budget_flops / spec.reference_flops) ** 0.25, spec, vocab_size
+    )
+
+
+def shape_for_width(width: float, spec: ModelSpec, vocab_size: int) -> DecoderConfig:
+    """The shape whose width is nearest to ``width`` among those that split into whole heads."""
+    num_heads = max(1, int(width // spec.head_width))
     step = 4 * num_heads
     return DecoderConfig(
-        width=max(step, step * round(wanted / step)),
+        width=max(step, step * round(width / step)),
         depth=spec.depth,
         num_heads=num_heads,
         mlp_ratio=spec.mlp_ratio,
@@ -44,36 +50,52 @@ def batch_rows_for(num_tokens: float, recipe: RecipeSpec, context_length: int) -
     return max(recipe.min_batch_rows, round(batch_tokens / context_length))
 
 
-def plan_run(budget_flops: float, seed: int, role: Role, spec: SweepSpec, corpus_sha256: str) -> PlannedRun:
+def plan_run(
+    model: DecoderConfig,
+    budget_flops: float,
+    seed: int,
+    role: Role,
+    spec: SweepSpec,
+    corpus_sha256: str,
+    *,
+    horizon_flops: float | None = None,
+    learning_rate_factor: float = 1.0,
+) -> PlannedRun:
     """One row: a whole number of steps that does not exceed a fitted run's budget nor fall short of the target's.
 
-    So a budget under the cut-off is a run under the cut-off.
+    So a budget under the cut-off is a run under the cut-off. Batch, warm-up and weight decay follow the tokens
+    that ``horizon_flops`` would buy: the budget itself, unless runs of several budgets share a trunk.
 
     Raises:
         SweepError: the budget is too small to train on.
     """
     recipe = spec.recipe
-    model = shape_for_budget(budget_flops, spec.model, spec.data.vocab_size)
     flops_per_token = train_flops_per_token(model)
-    budget_tokens = budget_flops / flops_per_token
-    batch_rows = batch_rows_for(budget_tokens, recipe, model.context_length)
-    steps = budget_tokens / (batch_rows * model.context_length)
-    num_steps = math.ceil(steps) if role == "target" else math.floor(steps)
+    budget_tokens, horizon_tokens = budget_flops / flops_per_token, (horizon_flops or budget_flops) / flops_per_token
+    batch_rows = batch_rows_for(horizon_tokens, recipe, model.context_length)
+    batch_tokens = batch_rows * model.context_length
+    num_steps = (math.ceil if role == "target" else math.floor)(budget_tokens / batch_tokens)
     if num_steps < MIN_STEPS:
         raise SweepError(
             f"a budget of {budget_flops:.3g} FLOPs buys {num_steps} steps of a model of width {model.width}",
             f"at least {MIN_STEPS} steps",
             "raise the budget, or lower model.width_at_reference or recipe.min_batch_rows",
         )
-    num_tokens = num_steps * batch_rows * model.context_length
+    num_tokens = num_steps * batch_tokens
+    horizon_tokens = num_tokens if horizon_flops is None else horizon_tokens
+    warmup_tokens = round(recipe.warmup_fraction * horizon_tokens)
     run_spec = RunSpec(
         corpus_sha256=corpus_sha256,
         model=model,
         seed=seed,
         num_steps=num_steps,
         batch_rows=batch_rows,
-        warmup_tokens=round(recipe.warmup_fraction * num_tokens),
-        learning_rate=recipe.learning_rate,
+        warmup_tokens=warmup_tokens,
+        decay_tokens=min(round(recipe.decay_fraction * num_tokens), num_tokens - warmup_tokens),
+        optimizer=recipe.optimizer,  # type: ignore[arg-type]  # checked by spec.check
+        learning_rate=recipe.learning_rate * learning_rate_factor,
+        hidden_learning_rate=recipe.hidden_learning_rate * learning_rate_factor,
+        weight_decay_per_step=recipe.weight_decay_horizons * batch_tokens / horizon_tokens,
         base_width=recipe.base_width,
         base_depth=recipe.base_depth,
         adam_beta1=recipe.adam_beta1,
@@ -98,23 +120,75 @@ def plan_run(budget_flops: float, seed: int, role: Role, spec: SweepSpec, corpus
 
 
 def make_plan(spec: SweepSpec, corpus_info: dict[str, Any]) -> Plan:
-    """All runs of the sweep, the target last.
+    """All runs of the sweep, the target (if there is one) last.
 
     Raises:
         SweepError: the corpus is too small for the largest run without repeating tokens, or for the
             evaluation; a run is too short.
     """
-    corpus_sha256 = corpus_info["sha256"]
-    runs = [
-        plan_run(budget, seed, "fit", spec, corpus_sha256)
-        for budget, num_seeds in zip(spec.grid.budgets_flops, spec.grid.num_seeds, strict=True)
-        for seed in range(num_seeds)
-    ]
-    runs.append(plan_run(spec.grid.target_flops, spec.grid.target_seed, "target", spec, corpus_sha256))
+    grid, corpus_sha256 = spec.grid, corpus_info["sha256"]
+
+    def shape(budget: float, factor: float) -> DecoderConfig:
+        return shape_for_budget(budget, spec.model, spec.data.vocab_size, factor)
+
+    runs = (
+        _grid_with_trunks(spec, corpus_sha256)
+        if grid.share_trunks
+        else [
+            plan_run(shape(budget, width), budget, seed, "fit", spec, corpus_sha256, learning_rate_factor=rate)
+            for budget, num_seeds in zip(grid.budgets_flops, grid.num_seeds, strict=True)
+            for width in grid.width_factors
+            for rate in grid.learning_rate_factors
+            for seed in range(num_seeds)
+        ]
+    )
+    runs = list({run.run_id: run for run in runs}.values())  # rounding can make two widths one
+    if grid.target_flops is not None:
+        target = grid.target_flops
+        runs.append(plan_run(shape(target, 1.0), target, grid.target_seed, "target", spec, corpus_sha256))
     _check_tokens(runs, spec, corpus_info)
     config = {key: value for key, value in asdict(spec).items() if key not in ("machine", "sweeps_dir", "name")}
     description = {key: corpus_info[key] for key in ("sha256", "files", "train", "held_out", "near_duplicates")}
     return Plan(name=spec.name, config=config, corpus=description, fit=spec.fit, runs=runs)
+
+
+def _grid_with_trunks(spec: SweepSpec, corpus_sha256: str) -> list[PlannedRun]:
+    """Every size at every budget, so that a size is trained once up to its longest run's decay.
+
+    The sizes are those around the budgets' geometric mean, whose tokens also set batch and warm-up of a size.
+    """
+    grid = spec.grid
+    middle = math.exp(sum(math.log(budget) for budget in grid.budgets_flops) / len(grid.budgets_flops))
+    runs = [
+        plan_run(model, budget, seed, "fit", spec, corpus_sha256, horizon_flops=middle)
+        for model in dict.fromkeys(
+            shape_for_budget(middle, spec.model, spec.data.vocab_size, factor) for factor in grid.width_factors
+        )
+        for budget, num_seeds in zip(grid.budgets_flops, grid.num_seeds, strict=True)
+        for seed in range(num_seeds)
+    ]
+    return share_trunks(runs)
+
+
+def share_trunks(runs: list[PlannedRun]) -> list[PlannedRun]:
+    """Let each run start from the kept state of the next shorter one that begins in the same way."""
+    families: dict[str, list[PlannedRun]] = {}
+    for run in runs:
+        families.setdefault(run.spec.trunk_sha256, []).append(run)
+    shared: list[PlannedRun] = []
+    for family in families.values():
+        chain = sorted(family, key=lambda run: run.spec.num_steps)
+        for index, run in enumerate(chain):
+            before = chain[index - 1] if index else None
+            shared.append(
+                replace(
+                    run,
+                    branches_from=before.run_id if before else None,
+                    branches_at_step=before.spec.branch_step if before else 0,
+                    keeps_step=run.spec.branch_step if run is not chain[-1] else None,
+                )
+            )
+    return shared
 
 
 def _check_tokens(runs: list[PlannedRun], spec: SweepSpec, corpus_info: dict[str, Any]) -> None:

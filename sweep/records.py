@@ -36,10 +36,13 @@ class Record:
     width: int
     depth: int
     seed: int
+    learning_rate: float  # of the recipe, before the rules for groups and sizes
     loss_nats: float | None  # per held-out token
     loss_se_nats: float | None
     bits_per_byte: float | None
     train_loss_nats: float | None
+    loss_repeated_nats: float | None  # over tokens that follow as they did earlier in their window
+    loss_new_nats: float | None  # over all others
     copy_first_nats: float | None  # loss on the first showing of a shuffled sequence
     copy_second_nats: float | None  # and on its second
     copy_score_nats: float | None  # first less second
@@ -51,7 +54,7 @@ class Record:
 
 
 MEASURED = (
-    *("loss_nats", "loss_se_nats", "bits_per_byte"),
+    *("loss_nats", "loss_se_nats", "bits_per_byte", "loss_repeated_nats", "loss_new_nats"),
     *("copy_first_nats", "copy_second_nats", "copy_score_nats"),
 )
 
@@ -73,6 +76,7 @@ def planned_fields(run: PlannedRun) -> dict[str, Any]:
         "width": spec.model.width,
         "depth": spec.model.depth,
         "seed": spec.seed,
+        "learning_rate": spec.learning_rate,
     }
 
 

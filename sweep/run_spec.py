@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from models.config import DecoderConfig
-from models.parametrization import Parametrization, parametrize
+from models.parametrization import Optimizer, Parametrization, parametrize
 from sweep.errors import SweepError
 from sweep.folder import HASH_KEY, CorruptFile, SweepFolder, read_json, sha256_of
 from sweep.spec import EvaluationSpec, FitSpec
@@ -26,7 +26,11 @@ class RunSpec:
     num_steps: int
     batch_rows: int
     warmup_tokens: int
+    decay_tokens: int  # at the end, linear to zero; between warm-up and decay the rate is constant
+    optimizer: Optimizer
     learning_rate: float
+    hidden_learning_rate: float
+    weight_decay_per_step: float
     base_width: int
     base_depth: int
     adam_beta1: float
@@ -44,11 +48,25 @@ class RunSpec:
         return self.num_steps * self.batch_tokens
 
     @property
+    def branch_step(self) -> int:
+        """Steps before the decay begins: up to here a run is the same as a longer one that decays later."""
+        return (self.num_tokens - self.decay_tokens) // self.batch_tokens
+
+    @property
+    def trunk_sha256(self) -> str:
+        """Hash of all that decides the steps before the decay."""
+        trunk = {k: v for k, v in asdict(self).items() if k not in ("num_steps", "decay_tokens", "evaluation")}
+        return sha256_of(trunk)
+
+    @property
     def parametrization(self) -> Parametrization:
         return parametrize(
             self.model,
+            optimizer=self.optimizer,
             learning_rate=self.learning_rate,
+            hidden_learning_rate=self.hidden_learning_rate,
             adam_eps=self.adam_eps,
+            weight_decay_per_step=self.weight_decay_per_step,
             base_width=self.base_width,
             base_depth=self.base_depth,
         )
@@ -72,6 +90,10 @@ class PlannedRun:
     num_tokens: int
     learning_rates: dict[str, float]  # peak, per parameter group
     spec: RunSpec
+    # Runs of an isoFLOP grid may share their trunk: how the work is done, not what comes out.
+    branches_from: str | None = None  # the run whose kept state this one starts from
+    branches_at_step: int = 0
+    keeps_step: int | None = None  # the step whose state this run keeps for a longer one
 
 
 @dataclass(frozen=True)
@@ -83,9 +105,28 @@ class Plan:
     runs: list[PlannedRun]
 
     @property
+    def has_target(self) -> bool:
+        return any(run.role == "target" for run in self.runs)
+
+    @property
+    def flops_shared(self) -> float:
+        """FLOPs that need not be spent because runs branch off the trunks of others."""
+        return sum(run.flops * run.branches_at_step / run.spec.num_steps for run in self.runs)
+
+    @property
     def target(self) -> PlannedRun:
-        (target,) = [run for run in self.runs if run.role == "target"]
-        return target
+        """The run to forecast.
+
+        Raises:
+            SweepError: the grid has none.
+        """
+        if not self.has_target:
+            raise SweepError(
+                f"sweep {self.name} has no target: its grid looks for the best size or rate",
+                "a sweep with a target, to be fitted, sealed and judged",
+                "read its optimum.json, or launch a ladder",
+            )
+        return next(run for run in self.runs if run.role == "target")
 
     @property
     def fit_runs(self) -> list[PlannedRun]:

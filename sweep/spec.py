@@ -45,26 +45,37 @@ class ModelSpec:
 class RecipeSpec:
     """How a model is trained; the same at every scale."""
 
-    learning_rate: float  # at base width and depth; models/parametrization.py scales it
+    optimizer: str  # adamw, or muon for the hidden matrices with AdamW for the rest
+    learning_rate: float  # of embedding, gains and taps
+    hidden_learning_rate: float  # of the hidden matrices, at base width and depth; models/parametrization.py scales it
     base_width: int
     base_depth: int
     adam_beta1: float
     adam_beta2: float
     adam_eps: float
     grad_clip_norm: float
-    warmup_fraction: float  # of the run's tokens; then linear to zero
+    weight_decay_horizons: float  # share of a weight that its decay would take over the run at peak rate; 0: none
+    warmup_fraction: float  # of the run's tokens
+    decay_fraction: float  # of the run's tokens, linear to zero at its end; the rate is constant in between
     batch_tokens_per_sqrt_token: float  # batch = this * sqrt(tokens of the run)
     min_batch_rows: int
 
 
 @dataclass
 class GridSpec:
-    """The ladder and its target, in training FLOPs."""
+    """Budgets in training FLOPs, times seeds, and the target of the forecast.
+
+    A ladder has one size and one rate per budget. An isoFLOP grid has several sizes, a tuning grid
+    several rates; these have no target and end with the best value per budget.
+    """
 
     budgets_flops: list[float]
     num_seeds: list[int]  # one entry per budget
-    target_flops: float
+    target_flops: float | None
     target_seed: int
+    width_factors: list[float]  # times the budget's own width
+    learning_rate_factors: list[float]  # times both learning rates
+    share_trunks: bool  # runs of one size share their constant-rate part and branch off to decay
 
 
 @dataclass
@@ -95,6 +106,7 @@ class MachineSpec:
     accelerator: str
     precision: str
     cache_dir: str
+    compile_from_flops: float | None  # runs of at least so many FLOPs are compiled; null: none is
     checkpoint_seconds: float
     log_rows_per_run: int
     tracking: str  # auto (wandb, offline without a key), offline or none
@@ -124,9 +136,10 @@ def check(spec: SweepSpec) -> None:
         SweepError: a length that does not match, a target inside the fitted range, too few budgets
             under the cut-off, a warm-up longer than a run, a value out of its range.
     """
-    grid, fit, recipe = spec.grid, spec.fit, spec.recipe
+    grid, recipe = spec.grid, spec.recipe
     _check_positive(spec)
     _check_choice("machine.tracking", spec.machine.tracking, ["auto", "offline", "none"])
+    _check_choice("recipe.optimizer", recipe.optimizer, ["adamw", "muon"])
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", spec.name):
         raise SweepError(
             f"name is {spec.name!r}",
@@ -145,29 +158,9 @@ def check(spec: SweepSpec) -> None:
             "every budget once",
             "repeat a budget through grid.num_seeds",
         )
-    largest = max(grid.budgets_flops)
-    if grid.target_flops <= largest:
-        raise SweepError(
-            f"grid.target_flops is {grid.target_flops:.3g}, the largest fitted budget {largest:.3g}",
-            "a target above every fitted budget: a forecast reaches beyond what was measured",
-            "raise grid.target_flops or drop the budgets at and above it",
-        )
-    allowed_flops = fit.max_flops_fraction * grid.target_flops
-    allowed = [budget for budget in grid.budgets_flops if budget <= allowed_flops * (1 + 1e-9)]
-    if len(allowed) < MIN_BUDGETS:
-        raise SweepError(
-            f"{len(allowed)} of {len(grid.budgets_flops)} budgets lie under the cut-off,"
-            f" {allowed_flops:.3g} FLOPs (fit.max_flops_fraction={fit.max_flops_fraction:g} of the target)",
-            f"at least {MIN_BUDGETS} budgets under the cut-off",
-            "add budgets below it, raise the target, or state another cut-off in fit.max_flops_fraction",
-        )
-    if len(allowed) < len(grid.budgets_flops):
-        raise SweepError(
-            f"budgets {[b for b in grid.budgets_flops if b not in allowed]} lie above the cut-off,"
-            f" {allowed_flops:.3g} FLOPs (fit.max_flops_fraction={fit.max_flops_fraction:g} of the target)",
-            "a ladder of which every run may be used by the forecast",
-            "drop them, raise the target, or state another cut-off in fit.max_flops_fraction",
-        )
+    _check_kind(grid)
+    if grid.target_flops is not None:
+        _check_target(grid.budgets_flops, grid.target_flops, spec.fit)
     model, evaluation, vocab_size = spec.model, spec.evaluation, spec.data.vocab_size
     _check_range("data.vocab_size", vocab_size, 257, 65_536, "all bytes and the end marker, within uint16")
     _check_range("model.conv_taps", model.conv_taps, 2, model.context_length, "keys shift by one token")
@@ -177,11 +170,12 @@ def check(spec: SweepSpec) -> None:
     _check_range(
         "evaluation.held_out_tokens", evaluation.held_out_tokens, 2 * model.context_length, 10**12, "two windows"
     )
-    if recipe.warmup_fraction >= 1:
+    if recipe.warmup_fraction + recipe.decay_fraction > 1 + 1e-9:
         raise SweepError(
-            f"recipe.warmup_fraction is {recipe.warmup_fraction:g}: the warm-up is as long as the run or longer",
-            "a fraction of the run's tokens below 1 (0.2 is usual here), so that the rate can decay to zero",
-            "lower recipe.warmup_fraction",
+            f"recipe.warmup_fraction and recipe.decay_fraction add up to"
+            f" {recipe.warmup_fraction + recipe.decay_fraction:g}: longer than the run",
+            "fractions of the run's tokens that add up to at most 1: a loss counts only at the end of a decay to zero",
+            "lower one of the two",
         )
     shared = set(spec.data.train_packages) & set(spec.data.held_out_packages)
     if shared:
@@ -189,6 +183,61 @@ def check(spec: SweepSpec) -> None:
             f"{sorted(shared)} are in data.train_packages and in data.held_out_packages",
             "whole packages held out: none is trained on",
             "take them out of one of the two lists",
+        )
+
+
+def _check_target(budgets: list[float], target_flops: float, fit: FitSpec) -> None:
+    largest = max(budgets)
+    if target_flops <= largest:
+        raise SweepError(
+            f"grid.target_flops is {target_flops:.3g}, the largest fitted budget {largest:.3g}",
+            "a target above every fitted budget: a forecast reaches beyond what was measured",
+            "raise grid.target_flops or drop the budgets at and above it",
+        )
+    allowed_flops = fit.max_flops_fraction * target_flops
+    allowed = [budget for budget in budgets if budget <= allowed_flops * (1 + 1e-9)]
+    if len(allowed) < MIN_BUDGETS:
+        raise SweepError(
+            f"{len(allowed)} of {len(budgets)} budgets lie under the cut-off,"
+            f" {allowed_flops:.3g} FLOPs (fit.max_flops_fraction={fit.max_flops_fraction:g} of the target)",
+            f"at least {MIN_BUDGETS} budgets under the cut-off",
+            "add budgets below it, raise the target, or state another cut-off in fit.max_flops_fraction",
+        )
+    if len(allowed) < len(budgets):
+        raise SweepError(
+            f"budgets {[b for b in budgets if b not in allowed]} lie above the cut-off,"
+            f" {allowed_flops:.3g} FLOPs (fit.max_flops_fraction={fit.max_flops_fraction:g} of the target)",
+            "a ladder of which every run may be used by the forecast",
+            "drop them, raise the target, or state another cut-off in fit.max_flops_fraction",
+        )
+
+
+def _check_kind(grid: GridSpec) -> None:
+    varied = [key for key in ("width_factors", "learning_rate_factors") if getattr(grid, key) != [1.0]]
+    if varied and (len(varied) > 1 or grid.target_flops is not None):
+        raise SweepError(
+            f"the grid varies {' and '.join(varied)}" + (f", target {grid.target_flops}" if grid.target_flops else ""),
+            "one size and one rate per budget with a target (a ladder), or several of one of the two without",
+            "set the other factors to [1.0] and, to look for the best of several, grid.target_flops=null",
+        )
+    for key in varied:
+        if len(getattr(grid, key)) < 3 or len(set(getattr(grid, key))) < len(getattr(grid, key)):
+            raise SweepError(
+                f"grid.{key} is {getattr(grid, key)}",
+                "three different factors or more: a best value has a worse one on either side",
+                f"add factors to grid.{key}",
+            )
+    if grid.share_trunks and varied != ["width_factors"]:
+        raise SweepError(
+            "grid.share_trunks is true and the grid does not vary the size",
+            "trunks shared by the budgets of one size, in an isoFLOP grid",
+            "set grid.share_trunks=false, or several grid.width_factors",
+        )
+    if not varied and grid.target_flops is None:
+        raise SweepError(
+            "the grid has no target and varies nothing",
+            "a target to forecast, or several sizes or rates to choose from",
+            "set grid.target_flops, grid.width_factors or grid.learning_rate_factors",
         )
 
 
@@ -202,7 +251,10 @@ def _check_choice(key: str, value: str, choices: list[str]) -> None:
         raise SweepError(f"{key} is {value!r}", f"one of {', '.join(choices)}", f"set {key} to one of these")
 
 
-_MAY_BE_ZERO = {"num_workers", "target_threads", "shuffle_seed", "target_seed", "warmup_fraction", "checkpoint_seconds"}
+_MAY_BE_ZERO = {
+    *("num_workers", "target_threads", "shuffle_seed", "target_seed", "warmup_fraction", "weight_decay_horizons"),
+    "checkpoint_seconds",
+}
 _BELOW_ONE = {"max_flops_fraction", "level", "adam_beta1", "adam_beta2", "max_shared_line_fraction"}
 
 
@@ -218,7 +270,7 @@ def _check_positive(spec: SweepSpec) -> None:
 
 
 def _check_number(path: str, key: str, number: Any) -> None:
-    if isinstance(number, str):
+    if number is None or isinstance(number, str | bool):
         return
     if not 0 <= number < float("inf") or (number == 0 and key not in _MAY_BE_ZERO):
         least = "0 or more" if key in _MAY_BE_ZERO else "a finite number above 0"

@@ -3,8 +3,6 @@
 Writes ``metrics.jsonl`` (the truth that wandb mirrors), ``checkpoint/`` and, at
 the end, ``train.json``. Resuming cuts ``metrics.jsonl`` back to the checkpoint's step: rows after
 it are made again. Data order is a function of seed and step, so the step is all the state it needs.
-
-Shape suffixes: B batch, T position, V vocabulary.
 """
 
 import json
@@ -12,19 +10,22 @@ import logging
 import math
 import os
 import platform
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from lightning.fabric import Fabric
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 
-from models.transformer import Decoder
+from models.transformer import Decoder, NextTokenLoss
 from sweep.data import Corpus, num_windows, training_order, windows
-from sweep.folder import CorruptFile, RunFolder, Status, set_aside, sha256_of_file, write_json, write_whole
-from sweep.optim import lr_multiplier, make_optimizer, set_learning_rate
+from sweep.folder import CorruptFile, RunFolder, Status, saved_state, set_aside, sha256_of_file, write_json, write_whole
+from sweep.optim import lr_multiplier, make_optimizers, set_learning_rate
 from sweep.provenance import code_sha256, library_versions, utc_now
 from sweep.run_spec import PlannedRun
 from sweep.spec import MachineSpec
@@ -65,9 +66,9 @@ def train(
     spec = run.spec
     fabric = Fabric(accelerator=machine.accelerator, devices=1, precision=machine.precision)  # type: ignore[arg-type]
     fabric.seed_everything(spec.seed, verbose=False)
-    rules = spec.parametrization
-    bare_model = Decoder(spec.model, rules)
-    model, optimizer = fabric.setup(bare_model, make_optimizer(bare_model, run, rules.adam_eps))
+    model = Decoder(spec.model, spec.parametrization)
+    loss_of, *optimizers = fabric.setup(_compiled(NextTokenLoss(model), run, machine), *make_optimizers(model, run))
+    state = {"model": model, **{f"optimizer_{index}": optimizer for index, optimizer in enumerate(optimizers)}}
 
     length = spec.model.context_length
     stream = corpus.stream("train")
@@ -75,31 +76,41 @@ def train(
     log_every = max(1, spec.num_steps // machine.log_rows_per_run)
     flops_per_token = run.flops / run.num_tokens
 
-    progress = _restore(fabric, folder, model, optimizer)
+    progress = _restore(fabric, run, folder, state)
     _cut_back(folder, progress.step)
     append_row(folder, _start_row(progress.step, seal_sha256))
     mirror.replay(folder.rows())
     last_save = last_row = time.monotonic()
+    num_parts = 1
 
     while progress.step < spec.num_steps:
-        tokens_before = progress.step * spec.batch_tokens
-        multiplier = lr_multiplier(tokens_before, spec.batch_tokens, spec.warmup_tokens, spec.num_tokens)
-        set_learning_rate(optimizer, multiplier)
+        multiplier = lr_multiplier(
+            progress.step * spec.batch_tokens,
+            spec.batch_tokens,
+            warmup_tokens=spec.warmup_tokens,
+            decay_tokens=spec.decay_tokens,
+            num_tokens=spec.num_tokens,
+        )
+        set_learning_rate(optimizers, multiplier)
         rows = order[progress.step * spec.batch_rows : (progress.step + 1) * spec.batch_rows]
         batch = fabric.to_device(torch.from_numpy(windows(stream, rows, length)))
-        inputs_BT, targets_BT = batch[:, :-1], batch[:, 1:]
 
-        logits_BTV = model(inputs_BT)
-        loss = F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten())
-        fabric.backward(loss)
-        norm = fabric.clip_gradients(model, optimizer, max_norm=spec.grad_clip_norm, error_if_nonfinite=False)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        assert norm is not None
-        grad_norm = norm.item()
+        try:
+            loss = _backward(fabric, loss_of, batch, num_parts)
+        except torch.OutOfMemoryError:
+            if num_parts >= spec.batch_rows:
+                raise
+            num_parts *= 2
+            log.warning("run %s: out of memory; the batch is taken in %d parts from now on", run.run_id, num_parts)
+            loss_of.zero_grad(set_to_none=True)
+            continue  # nothing has been updated: the same step again
+        grad_norm = clip_grad_norm_(model.parameters(), spec.grad_clip_norm).item()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
 
         progress.step += 1
-        progress.loss_sum += loss.item()
+        progress.loss_sum += loss
         progress.loss_count += 1
         if not math.isfinite(progress.loss_sum + grad_norm):
             reason = f"the training loss or its gradient was not finite at step {progress.step}"
@@ -124,15 +135,43 @@ def train(
             mirror.log(row)
             last_row = now
             progress.loss_sum, progress.loss_count = 0.0, 0
+        if progress.step == run.keeps_step:
+            _save_as(fabric, folder.kept, progress.step, {**state, "progress": {}})
         if should_stop() and progress.step < spec.num_steps:
-            _save(fabric, folder, model, optimizer, progress)
+            _save(fabric, folder, state, progress)
             raise Stopped(f"{run.run_id} stopped after step {progress.step} of {spec.num_steps}")
         if now - last_save >= machine.checkpoint_seconds:
-            _save(fabric, folder, model, optimizer, progress)
+            _save(fabric, folder, state, progress)
             last_save = now
 
-    _save(fabric, folder, model, optimizer, progress)
+    _save(fabric, folder, state, progress)
     _finish(folder, run, machine, "done", "", progress)
+
+
+def _backward(fabric: Fabric, loss_of: Any, batch: Tensor, num_parts: int) -> float:
+    """Gradients of the batch's mean loss, taken in parts if it does not fit into memory at once; returns the loss."""
+    total = 0.0
+    for part in batch.chunk(num_parts):
+        loss = loss_of(part[:, :-1], part[:, 1:]) * (len(part) / len(batch))
+        fabric.backward(loss)
+        total += loss.item()
+    return total
+
+
+def _compiled(loss_of: torch.nn.Module, run: PlannedRun, machine: MachineSpec) -> Any:
+    """Compile what pays for it: runs of many FLOPs, and only where there is a compiler.
+
+    By the run's size, never by what happens to be free: compiled and plain arithmetic differ in their last bits.
+    """
+    if machine.compile_from_flops is None or run.flops < machine.compile_from_flops:
+        return loss_of
+    on_cpu = machine.accelerator == "cpu"
+    if on_cpu and shutil.which(os.environ.get("CXX", "g++")) is None:
+        log.warning("run %s is not compiled: there is no C++ compiler (g++, or the one that CXX names)", run.run_id)
+        return loss_of
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(machine.cache_dir).resolve() / "inductor"))
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a pool of helpers would outlive the worker
+    return torch.compile(loss_of, dynamic=False, mode="default" if on_cpu else "reduce-overhead")
 
 
 # ---- metrics.jsonl ----------------------------------------------------------------------------
@@ -160,31 +199,50 @@ def _cut_back(folder: RunFolder, step: int) -> None:
 # ---- checkpoint -------------------------------------------------------------------------------
 
 
-def _save(fabric: Fabric, folder: RunFolder, model: Any, optimizer: Any, progress: _Progress) -> None:
-    """Write the state, then point ``latest.json`` at it; a kill in between leaves the older pair whole."""
+def _save(fabric: Fabric, folder: RunFolder, state: dict[str, Any], progress: _Progress) -> None:
+    """Keep the state of this step instead of the one before, after the rows that lead to it."""
     with folder.metrics.open("a") as file:  # its rows up to here are not made again
         os.fsync(file.fileno())
-    path = folder.checkpoint.with_name(f"step-{progress.step}.pt")
-    fabric.save(path, {"model": model, "optimizer": optimizer, "progress": vars(progress).copy()})
-    write_json(folder.checkpoint, {"file": path.name, "sha256": sha256_of_file(path)})
-    for older in path.parent.glob("step-*.pt"):
+    path = _save_as(fabric, folder.checkpoint, progress.step, {**state, "progress": vars(progress).copy()})
+    for older in path.parent.glob(f"{folder.checkpoint.stem}-*.pt"):
         if older != path:
             older.unlink()
 
 
-def _restore(fabric: Fabric, folder: RunFolder, model: Any, optimizer: Any) -> _Progress:
-    """Load the checkpoint if there is one; a corrupt one is set aside and the run starts again."""
-    if not folder.checkpoint.exists():
-        return _Progress()
-    try:
-        path = folder.checkpoint_state()
-    except CorruptFile as error:
-        aside = set_aside(folder.checkpoint)
-        log.warning("%s; set aside as %s, the run starts again", error, aside.name)
-        return _Progress()
-    state: dict[str, Any] = {"model": model, "optimizer": optimizer, "progress": None}
-    fabric.load(path, state, weights_only=True)
-    return _Progress(**state["progress"])
+def _save_as(fabric: Fabric, pointer: Path, step: int, state: dict[str, Any]) -> Path:
+    """Write the state, then point at it; a kill in between leaves the older pair whole."""
+    path = pointer.with_name(f"{pointer.stem}-{step}.pt")
+    fabric.save(path, state)
+    write_json(pointer, {"file": path.name, "sha256": sha256_of_file(path)})
+    return path
+
+
+def _restore(fabric: Fabric, run: PlannedRun, folder: RunFolder, state: dict[str, Any]) -> _Progress:
+    """Load the run's own checkpoint, or the state where it branches off another run, or start at the beginning."""
+    if folder.checkpoint.exists():
+        try:
+            return _Progress(**_load(fabric, folder.checkpoint, state))
+        except CorruptFile as error:
+            aside = set_aside(folder.checkpoint)
+            log.warning("%s; set aside as %s, the run starts again", error, aside.name)
+    if run.branches_from:
+        try:
+            _load(fabric, RunFolder(folder.path.with_name(run.branches_from)).kept, state)
+            return _Progress(step=run.branches_at_step)
+        except CorruptFile as error:
+            log.warning("run %s can't branch from %s (%s); it is trained alone", run.run_id, run.branches_from, error)
+    return _Progress()
+
+
+def _load(fabric: Fabric, pointer: Path, state: dict[str, Any]) -> dict[str, Any]:
+    """Fill model and optimizers; returns the progress saved with them.
+
+    Raises:
+        CorruptFile: what ``pointer`` names is missing or damaged; nothing was filled.
+    """
+    filled: dict[str, Any] = {**state, "progress": None}
+    fabric.load(saved_state(pointer), filled, weights_only=True)
+    return filled["progress"]
 
 
 # ---- train.json -------------------------------------------------------------------------------

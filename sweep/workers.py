@@ -72,8 +72,8 @@ def run_all(runs: list[PlannedRun], job: Job) -> bool:
     try:
         with progress:
             while working or (waiting and not interrupted):
-                while waiting and len(working) < num_workers and not interrupted:
-                    run = waiting.pop(0)
+                while len(working) < num_workers and not interrupted and (run := _next(waiting, working)):
+                    waiting.remove(run)
                     working[run.run_id] = _fork(run, job)
                 time.sleep(_POLL_SECONDS)
                 for run_id, process in list(working.items()):
@@ -88,6 +88,12 @@ def run_all(runs: list[PlannedRun], job: Job) -> bool:
         for number, handler in before.items():
             signal.signal(number, handler)
     return not interrupted
+
+
+def _next(waiting: list[PlannedRun], working: dict[str, BaseProcess]) -> PlannedRun | None:
+    """The first run whose trunk is not still to come."""
+    to_come = {run.run_id for run in waiting} | set(working)
+    return next((run for run in waiting if run.branches_from not in to_come), None)
 
 
 def _fork(run: PlannedRun, job: Job) -> BaseProcess:

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from models.config import DecoderConfig
-from models.parametrization import parametrize
 from models.transformer import Decoder
 from sweep.evaluate import copy_scores, summarise_losses, token_losses
+from tests.tiny import rules
 
 
 def test_a_uniform_model_loses_the_logarithm_of_the_vocabulary() -> None:
@@ -46,7 +46,7 @@ def test_copy_scores_take_each_showing_and_neither_the_seam() -> None:
 def test_token_losses_are_the_negative_log_probabilities_of_the_next_tokens() -> None:
     torch.manual_seed(0)
     config = DecoderConfig(16, 1, 1, 4, 3, vocab_size=50, context_length=12)
-    model = Decoder(config, parametrize(config, learning_rate=0.01, adam_eps=1e-8, base_width=16, base_depth=1))
+    model = Decoder(config, rules(config))
     tokens = torch.randint(0, 50, (2, 13))
     probabilities = model(tokens[:, :-1]).softmax(-1)
     by_hand = [[-math.log(probabilities[b, t, tokens[b, t + 1]].item()) for t in range(12)] for b in range(2)]

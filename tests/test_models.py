@@ -5,8 +5,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.config import DecoderConfig, count_params, forward_flops_per_token, train_flops_per_token
-from models.parametrization import parametrize
 from models.transformer import Decoder, parameter_groups
+from tests.tiny import rules
 
 SHAPES = [(16, 3, 1), (48, 2, 1), (64, 4, 2), (96, 5, 3)]
 
@@ -17,7 +17,7 @@ def config_of(width: int, depth: int, heads: int, vocab_size: int = 300, context
 
 def decoder(config: DecoderConfig, seed: int = 0) -> Decoder:
     torch.manual_seed(seed)
-    return Decoder(config, parametrize(config, learning_rate=0.01, adam_eps=1e-10, base_width=64, base_depth=3))
+    return Decoder(config, rules(config))
 
 
 @pytest.mark.parametrize(("width", "depth", "heads"), SHAPES)

@@ -18,14 +18,14 @@ from sweep.optim import lr_multiplier
     ],
 )
 def test_warm_up_and_decay(tokens_before: int, share: float) -> None:
-    assert lr_multiplier(tokens_before, 10, warmup_tokens=40, num_tokens=200) == pytest.approx(share)
+    assert lr_multiplier(tokens_before, 10, warmup_tokens=40, decay_tokens=160, num_tokens=200) == pytest.approx(share)
 
 
 def test_no_warm_up_starts_at_the_peak() -> None:
-    assert lr_multiplier(0, 10, warmup_tokens=0, num_tokens=100) == 1.0
+    assert lr_multiplier(0, 10, warmup_tokens=0, decay_tokens=100, num_tokens=100) == 1.0
 
 
 def test_warm_up_that_no_step_fits_never_exceeds_the_peak() -> None:
-    shares = [lr_multiplier(step * 10, 10, warmup_tokens=15, num_tokens=100) for step in range(10)]
+    shares = [lr_multiplier(step * 10, 10, warmup_tokens=15, decay_tokens=85, num_tokens=100) for step in range(10)]
     assert max(shares) <= 1.0
     assert shares[1:] == sorted(shares[1:], reverse=True)

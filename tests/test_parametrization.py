@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from models.config import DecoderConfig
-from models.parametrization import parametrize
 from models.transformer import Decoder, parameter_groups
+from tests.tiny import rules
 
 
 def config_of(width: int, depth: int = 3) -> DecoderConfig:
@@ -23,22 +23,24 @@ def config_of(width: int, depth: int = 3) -> DecoderConfig:
     ],
 )
 def test_rules_as_a_table(width: int, depth: int, hidden_rate: float, logits: float, residual: float) -> None:
-    rules = parametrize(config_of(width, depth), learning_rate=0.01, adam_eps=1e-10, base_width=64, base_depth=3)
-    assert rules.learning_rate == {"embedding": 0.04, "hidden": hidden_rate, "vector": 0.01}
-    assert rules.logit_multiplier == logits
-    assert rules.residual_multiplier == residual
-    assert rules.hidden_std == width**-0.5
+    values = rules(config_of(width, depth))
+    assert values.learning_rate == {"embedding": 0.04, "hidden": hidden_rate, "vector": 0.01}
+    assert values.logit_multiplier == logits
+    assert values.residual_multiplier == residual
+    assert values.hidden_std == width**-0.5
 
 
 def stream_change(width: int, depth: int, base_width: int, base_depth: int) -> float:
     """Root mean square change of the residual stream at the last norm, over a few Adam steps on one batch."""
     torch.manual_seed(0)
     config = config_of(width, depth)
-    rules = parametrize(config, learning_rate=0.002, adam_eps=1e-10, base_width=base_width, base_depth=base_depth)
-    model = Decoder(config, rules)
+    values = rules(
+        config, learning_rate=0.002, hidden_learning_rate=0.002, base_width=base_width, base_depth=base_depth
+    )
+    model = Decoder(config, values)
     stream: list[torch.Tensor] = []
     model.blocks[-1].register_forward_hook(lambda module, inputs, output: stream.append(output.detach()))
-    groups = [{"params": p, "lr": rules.learning_rate[name]} for name, p in parameter_groups(model).items()]
+    groups = [{"params": p, "lr": values.learning_rate[name]} for name, p in parameter_groups(model).items()]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
     tokens_BT = (7 * torch.arange(33)[None] + torch.arange(8)[:, None]) % 256
     for _ in range(6):

@@ -34,7 +34,7 @@ def spec_of(*overrides: str) -> SweepSpec:
 
 def test_the_row_of_one_budget_is_pinned() -> None:
     """1e11 FLOPs under the default recipe; a change here is another experiment and gives other ids."""
-    run = plan_run(1e11, 0, "fit", spec_of(), "0" * 64)
+    run = plan_run(shape_for_budget(1e11, spec_of().model, 1024, 1.0), 1e11, 0, "fit", spec_of(), "0" * 64)
     model = run.spec.model
     assert (model.width, model.depth, model.num_heads) == (20, 3, 1)
     assert (run.spec.batch_rows, run.spec.num_steps, run.num_tokens) == (3, 1005, 385920)
@@ -80,7 +80,7 @@ def test_ids_depend_on_all_that_decides_a_result_and_on_nothing_else() -> None:
 def test_width_grows_with_the_fourth_root_of_compute_in_whole_heads() -> None:
     spec = spec_of().model
     for budget in (1e9, 1e10, 1e11, 1e12, 1e13, 1e15, 1e18):
-        shape = shape_for_budget(budget, spec, 1024)
+        shape = shape_for_budget(budget, spec, 1024, 1.0)
         assert shape.width == pytest.approx(20 * (budget / 1e11) ** 0.25, abs=2 * shape.num_heads)
         assert shape.width % (4 * shape.num_heads) == 0
         assert shape.num_heads == 1 or 24 <= shape.head_width <= 48
@@ -106,5 +106,5 @@ def test_a_corpus_too_small_is_refused_with_the_run_and_both_numbers() -> None:
 
 def test_warm_up_of_a_whole_run_is_refused() -> None:
     spec = spec_of()
-    with pytest.raises(SweepError, match="warm-up"):
+    with pytest.raises(SweepError, match="longer than the run"):
         check(replace(spec, recipe=replace(spec.recipe, warmup_fraction=1.0)))

@@ -33,6 +33,7 @@ MACHINE = MachineSpec(
     accelerator="cpu",
     precision="32-true",
     cache_dir="unused",
+    compile_from_flops=None,
     checkpoint_seconds=1,
     log_rows_per_run=100,
     tracking="auto",

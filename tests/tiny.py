@@ -3,6 +3,10 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+from models.config import DecoderConfig
+from models.parametrization import Parametrization, parametrize
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,3 +45,17 @@ def launch(base: Path, name: str, *more: str) -> subprocess.CompletedProcess[str
 def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", module, *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def rules(config: DecoderConfig, **changes: Any) -> Parametrization:
+    """The ladder's rules for one shape, but for ``changes``."""
+    recipe: dict[str, Any] = {
+        "optimizer": "adamw",
+        "learning_rate": 0.01,
+        "hidden_learning_rate": 0.01,
+        "adam_eps": 1e-10,
+        "weight_decay_per_step": 0.0,
+        "base_width": 64,
+        "base_depth": 3,
+    }
+    return parametrize(config, **{**recipe, **changes})
