@@ -7,7 +7,9 @@ An ordinary decoder learns to copy from its context (induction heads, Olsson et 
 some compute; a scaling law fitted below that point says nothing about models above it. Here a
 causal depthwise convolution over queries, keys and values starts as a shift by one position for
 the keys and as the identity for the rest. A query then matches the token *after* its own earlier
-showing from the first step on, and every size copies.
+showing from the first step on. The last block's output matrix starts as a fraction of its value matrix
+transposed, so that what is attended to, that next token, is added to the stream as its own embedding,
+which the tied head reads as a guess. Every size copies, and small ones need no steps to learn it.
 """
 
 import torch
@@ -20,6 +22,7 @@ from models.parametrization import Parametrization
 ROTARY_BASE = 10_000.0
 NORM_EPS = 1e-5
 INITIAL_LOGIT_SCALE = 0.1
+INITIAL_COPY_GAIN = 0.3
 
 
 def rotary_tables(context_length: int, head_width: int) -> tuple[Tensor, Tensor]:
@@ -84,6 +87,13 @@ class Block(nn.Module):
         nn.init.zeros_(self.attention_out.weight)  # every branch starts silent
         nn.init.zeros_(self.mlp_down.weight)
 
+    def init_copying(self) -> None:
+        """Let attention add a share of the attended token's own representation to the stream, at any depth alike."""
+        d = self.qkv.in_features
+        with torch.no_grad():
+            gain = INITIAL_COPY_GAIN / self.residual_multiplier
+            self.attention_out.weight.copy_(gain * self.qkv.weight[2 * d :].T)
+
     def attend(self, x_BTD: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
         batch, length, d = x_BTD.shape
         qkv_BTC = self.conv(self.qkv(x_BTD))
@@ -120,6 +130,7 @@ class Decoder(nn.Module):
         for block in self.blocks:
             assert isinstance(block, Block)
             block.init_weights(parametrization.hidden_std)
+        self.blocks[-1].init_copying()  # type: ignore[operator]
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
         length = tokens_BT.shape[1]

@@ -23,6 +23,7 @@ def record_of(run: PlannedRun, folder: RunFolder) -> Record:
         **planned_fields(run),
         status=state.status,
         reason=state.reason,
+        marks="; ".join(train.get("marks", [])),
         **from_eval,
         train_loss_nats=train.get("train_loss_nats"),
         loss_first_positions_nats=by_position[0],

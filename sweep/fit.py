@@ -200,6 +200,7 @@ def fit_sweep(plan: Plan, records: list[Record]) -> dict[str, Any]:
     if set_aside:
         names = ", ".join(f"{run['run_id']} ({run['status']})" for run in set_aside)
         warnings.append(f"planned runs that are not in the fit: {names}")
+    warnings += [f"run {record.run_id} is in the fit and marked: {record.marks}" for record in used if record.marks]
     if len({record.code_sha256 for record in used}) > 1:
         warnings.append("the runs were trained by different versions of the code")
     if phase["straddles"]:

@@ -25,6 +25,7 @@ class Record:
     role: str
     status: str
     reason: str
+    marks: str  # what is odd about a run that counts nevertheless (sweep/gates.py)
     budget_flops: float
     flops: float  # exact training FLOPs
     flops_6nd: float

@@ -170,6 +170,7 @@ def _runs_section(plan: Plan, records: list[Record], folder: SweepFolder) -> str
         record = by_id.get(run.run_id)
         measured = _read(states[run.run_id].eval) or {}
         train = _read(states[run.run_id].train) or {}
+        marks = "; ".join(train.get("marks", []))
         try:
             state = states[run.run_id].state()
             status, reason = state.status, state.reason
@@ -179,7 +180,7 @@ def _runs_section(plan: Plan, records: list[Record], folder: SweepFolder) -> str
             (
                 run.run_id,
                 run.role,
-                status + (f": {reason}" if reason else ""),
+                ": ".join(part for part in (status, reason, marks) if part),
                 f"{run.flops:.3g}",
                 f"{run.num_params:,}",
                 f"{run.num_tokens:,}",

@@ -25,6 +25,7 @@ from torch.nn.utils import clip_grad_norm_
 from models.transformer import Decoder, NextTokenLoss
 from sweep.data import Corpus, num_windows, training_order, windows
 from sweep.folder import CorruptFile, RunFolder, Status, saved_state, set_aside, sha256_of_file, write_json, write_whole
+from sweep.gates import spike_in
 from sweep.optim import lr_multiplier, make_optimizers, set_learning_rate
 from sweep.provenance import code_sha256, library_versions, utc_now
 from sweep.run_spec import PlannedRun
@@ -254,10 +255,13 @@ def _finish(
     rows = folder.rows()
     measured = [row for row in rows if "train_loss_nats" in row]
     seconds = sum(row["interval_seconds"] for row in measured)
+    spike = spike_in([row["train_loss_nats"] for row in measured])
+    marks = [f"loss spike of {spike[1]:.2f} nats at step {measured[spike[0]]['step']}"] if spike else []
     summary = {
         "run_id": run.run_id,
         "status": status,
         "reason": reason,
+        "marks": marks,
         "step": progress.step,
         "tokens": progress.step * run.spec.batch_tokens,
         "started_utc": rows[0]["utc"],

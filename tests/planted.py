@@ -32,6 +32,7 @@ def record(budget: float, loss: float | None, seed: int, copy_score: float | Non
         role="fit",
         status="done",
         reason="",
+        marks="",
         budget_flops=budget,
         flops=budget,
         flops_6nd=budget,
