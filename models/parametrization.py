@@ -64,7 +64,7 @@ def parametrize(
         "vector": learning_rate,
     }
     return Parametrization(
-        embedding_std=0.5,
+        embedding_std=0.25,
         hidden_std=config.width**-0.5,
         residual_multiplier=1.0 / depth_ratio,
         logit_multiplier=1.0 / width_ratio,

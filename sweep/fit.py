@@ -201,6 +201,7 @@ def fit_sweep(plan: Plan, records: list[Record]) -> dict[str, Any]:
         names = ", ".join(f"{run['run_id']} ({run['status']})" for run in set_aside)
         warnings.append(f"planned runs that are not in the fit: {names}")
     warnings += [f"run {record.run_id} is in the fit and marked: {record.marks}" for record in used if record.marks]
+    warnings += _below_straight(used, plan.config.get("model", {}).get("straight_from_flops", 0.0))
     if len({record.code_sha256 for record in used}) > 1:
         warnings.append("the runs were trained by different versions of the code")
     if phase["straddles"]:
@@ -230,6 +231,16 @@ def fit_folder(folder: SweepFolder) -> dict[str, Any]:
     result = fit_sweep(read_plan(folder), read_records(folder.records))
     write_json(folder.fit, result)
     return result
+
+
+def _below_straight(used: list[Record], straight_from_flops: float) -> list[str]:
+    below = sorted({record.budget_flops for record in used if record.budget_flops < straight_from_flops})
+    if not below:
+        return []
+    return [
+        f"THE LADDER BEGINS BELOW {straight_from_flops:.3g} FLOPs, from where this recipe's law was measured to be"
+        f" straight: the budgets {', '.join(f'{budget:.3g}' for budget in below)} can bend the forecast"
+    ]
 
 
 # ---- anybody's table --------------------------------------------------------------------------

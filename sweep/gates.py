@@ -1,9 +1,9 @@
 """Gates: what marks a run, and the rule by which a mark keeps it out of a fit.
 
-    a loss or gradient that is not finite    the run is ``diverged`` and out of every fit
-    a spike in the training loss             marked, shown with the fit, and kept in it: the loss at the end counts
-    a token seen twice                       no such run exists: the plan refuses it
-    a best value at the edge of its grid     marked, and no best value is given (``sweep/optimum.py``)
+a loss or gradient that is not finite    the run is ``diverged`` and out of every fit
+a spike in the training loss             marked, shown with the fit, and kept in it: the loss at the end counts
+a token seen twice                       no such run exists: the plan refuses it
+a best value at the edge of its grid     marked, and no best value is given (``sweep/optimum.py``)
 """
 
 from itertools import pairwise

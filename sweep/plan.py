@@ -104,16 +104,21 @@ def plan_run(
         grad_clip_norm=recipe.grad_clip_norm,
         evaluation=spec.evaluation,
     )
-    counts = count_params(model)
+    return planned_run(run_spec, budget_flops, role)
+
+
+def planned_run(run_spec: RunSpec, budget_flops: float, role: Role) -> PlannedRun:
+    """The plan's row for a run: its id and what else follows from all that decides it."""
+    model, counts = run_spec.model, count_params(run_spec.model)
     return PlannedRun(
-        run_id=f"c{budget_flops:.1e}-w{model.width}-s{seed}-{run_spec.sha256[:10]}".replace("+", ""),
+        run_id=f"c{budget_flops:.1e}-w{model.width}-s{run_spec.seed}-{run_spec.sha256[:10]}".replace("+", ""),
         role=role,
         budget_flops=budget_flops,
-        flops=flops_per_token * num_tokens,
-        flops_6nd=flops_6nd(model, num_tokens),
+        flops=train_flops_per_token(model) * run_spec.num_tokens,
+        flops_6nd=flops_6nd(model, run_spec.num_tokens),
         num_params=counts["total"],
         num_params_non_embedding=counts["non_embedding"],
-        num_tokens=num_tokens,
+        num_tokens=run_spec.num_tokens,
         learning_rates=run_spec.parametrization.learning_rate,
         spec=run_spec,
     )

@@ -38,6 +38,7 @@ class ModelSpec:
     conv_taps: int
     width_at_reference: float  # width at reference_flops; grows with the fourth root of the budget
     reference_flops: float
+    straight_from_flops: float  # the smallest budget from which this recipe's law was measured to be straight
     head_width: int  # heads are as near this width as divides the model
 
 

@@ -1,0 +1,178 @@
+"""Write docs/measured.md and its figures from benchmarks/results/*.json, so that no number is copied by hand.
+
+python -m benchmarks.pages
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+from benchmarks.study import RESULTS, ROOT
+from sweep.folder import read_json
+
+FIGURES = ROOT / "docs" / "figures"
+PAGE = ROOT / "docs" / "measured.md"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *rows]]
+    return "\n".join(lines)
+
+
+def figure(name: str, draw: Callable[..., None], columns: int, result: dict[str, Any]) -> str:
+    _, axes = plt.subplots(1, columns, figsize=(4.2 * columns, 3.4), dpi=110, layout="constrained", squeeze=False)
+    for one in axes[0]:
+        one.grid(alpha=0.25, which="both")
+        one.spines[["top", "right"]].set_visible(False)
+    draw(result, *axes[0])
+    plt.savefig(FIGURES / f"{name}.png")
+    plt.close()
+    return f"![{name.replace('_', ' ')}](figures/{name}.png)"
+
+
+# ---- the recipe -------------------------------------------------------------------------------
+
+
+def coordinate_check(result: dict[str, Any]) -> str:
+    def draw(result: dict[str, Any], *axes: Axes) -> None:
+        for one, (over, fixed, value) in zip(axes, (("width", "depth", 3), ("depth", "width", 64)), strict=True):
+            for name in dict.fromkeys(row["setting"] for row in result["rows"]):
+                rows = [row for row in result["rows"] if row["setting"] == name and row[fixed] == value]
+                rows.sort(key=lambda row: row[over])
+                style = "--" if name.endswith("off") else "-"
+                one.plot([r[over] for r in rows], [r["stream_change"] for r in rows], style, marker="o", label=name)
+            one.set(xscale="log", yscale="log", xlabel=over, ylabel=f"change of the stream in {result['steps']} steps")
+        axes[0].legend(frameon=False)
+
+    keys = ("stream_before", "stream_after", "stream_change", "logit_change")
+    rows = [
+        [r["setting"], str(r["width"]), str(r["depth"]), *(f"{r[key]:.3f}" for key in keys)] for r in result["rows"]
+    ]
+    head = ["setting", "width", "depth", "stream at first", "after", "its change", "change of the logits"]
+    return figure("coordinate_check", draw, 2, result) + "\n\n" + table(head, rows)
+
+
+def learning_rate_transfer(result: dict[str, Any]) -> str:
+    names = list(dict.fromkeys(one["setting"] for one in result["slices"]))
+
+    def draw(result: dict[str, Any], *axes: Axes) -> None:
+        for one, name in zip(axes, names, strict=True):
+            for found in result["slices"]:
+                if found["setting"] == name:
+                    style = "-" if found["depth"] == 3 else ":"
+                    label = f"width {found['width']}, depth {found['depth']}"
+                    one.plot(found["x"], found["loss_nats"], style, marker="o", ms=3, label=label)
+            one.set(xscale="log", xlabel="learning rate / the recipe's", ylabel="loss (nats)", title=name)
+        axes[-1].legend(frameon=False, fontsize=6)
+
+    def best(one: dict[str, Any]) -> str:
+        return one["edge"] if one["best"] is None else f"{one['best']:.2f}"
+
+    rows = [
+        [one["setting"], str(one["width"]), str(one["depth"]), *(f"{x:.3f}" for x in one["loss_nats"]), best(one)]
+        for one in result["slices"]
+    ]
+    head = ["setting", "width", "depth", *(f"loss at {factor:g}x" for factor in result["factors"]), "best rate"]
+    spread = [
+        [name, "at the edge of the rates tried" if octaves is None else f"{octaves:.2f}"]
+        for name, octaves in result["octaves_between_optima"].items()
+    ]
+    return "\n\n".join(
+        (
+            figure("learning_rate_transfer", draw, len(names), result),
+            table(["", "octaves between the lowest and the highest best rate"], spread),
+            table(head, rows),
+        )
+    )
+
+
+def ablations(result: dict[str, Any]) -> str:
+    rows = [
+        [
+            row["change"],
+            f"{row['budget_flops']:.2g}",
+            f"{row['loss_nats']:.3f} ± {row['loss_sd']:.3f}",
+            *(f"{row[key]:.3f}" for key in ("loss_repeated_nats", "loss_new_nats", "copy_score_nats")),
+        ]
+        for row in result["table"]
+    ]
+    head = ["change", "FLOPs", "loss ± sd over seeds", "on repeated bigrams", "on new ones", "copy score"]
+    return table(head, rows)
+
+
+def straight_law(result: dict[str, Any]) -> str:
+    def draw(result: dict[str, Any], *axes: Axes) -> None:
+        for fit in result["fits"]:
+            label = f"from {fit['first_budget_flops']:.2g}, c = {fit['law']['c']:.2f}"
+            axes[0].plot(fit["budgets_flops"], [100 * r for r in fit["residual"]], marker="o", label=label)
+        noise = 100 * result["seed_noise"]
+        axes[0].axhspan(-2 * noise, 2 * noise, alpha=0.1, lw=0, label="twice the noise between seeds")
+        axes[0].set(xscale="log", xlabel="training FLOPs", ylabel="loss over law (%)")
+        axes[0].legend(frameon=False, fontsize=7)
+        runs = result["runs"]
+        for key, label in (("loss_repeated_nats", "repeated bigrams"), ("loss_new_nats", "new bigrams")):
+            axes[1].scatter([r["flops"] for r in runs], [r[key] for r in runs], s=12, label=label)
+        axes[1].scatter([r["flops"] for r in runs], [r["loss_nats"] for r in runs], s=12, label="all tokens")
+        axes[1].set(xscale="log", xlabel="training FLOPs", ylabel="loss (nats)")
+        axes[1].legend(frameon=False, fontsize=7)
+
+    rows = [
+        [
+            f"{r['budget_flops']:.2g}",
+            str(r["width"]),
+            f"{r['num_tokens']:,}",
+            *(f"{r[key]:.4f}" for key in ("loss_nats", "loss_repeated_nats", "loss_new_nats", "copy_score_nats")),
+            f"{r['train_seconds']:.0f}",
+        ]
+        for r in result["runs"]
+    ]
+    head = ["FLOPs", "width", "tokens", "loss", "repeated", "new", "copy score", "train s"]
+    fits = [
+        [
+            f"{fit['first_budget_flops']:.2g}",
+            f"{fit['law']['b']:.3f}",
+            f"{fit['law']['c']:.2f}",
+            f"{fit['largest_residual']:.2%}",
+            " ".join(f"{100 * residual:+.2f}" for residual in fit["residual"]),
+        ]
+        for fit in result["fits"]
+    ]
+    return "\n\n".join(
+        (
+            f"Noise between seeds of one budget: {result['seed_noise']:.2%}.",
+            figure("straight_law", draw, 2, result),
+            table(["fitted from", "b", "c", "largest residual", "residuals by budget (%)"], fits),
+            table(head, rows),
+        )
+    )
+
+
+SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "straight_law": ("Is the law straight?", straight_law),
+    "ablations": ("What each switch of the architecture is worth", ablations),
+    "coordinate_check": ("Sizes over width and depth", coordinate_check),
+    "learning_rate_transfer": ("The best learning rate over width and depth", learning_rate_transfer),
+}
+
+
+def main() -> None:
+    parts = [
+        "# Measured",
+        "Made by `python -m benchmarks.pages` from `benchmarks/results/`. Do not edit: run the benchmark again.",
+    ]
+    for name, (title, write) in SECTIONS.items():
+        path: Path = RESULTS / f"{name}.json"
+        if path.exists():
+            command = f"`python -m benchmarks.{name}` (`benchmarks/results/{name}.json`)"
+            parts += [f"## {title}", command, write(read_json(path))]
+    PAGE.write_text("\n\n".join(parts) + "\n")
+
+
+if __name__ == "__main__":
+    main()

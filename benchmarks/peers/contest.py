@@ -1,0 +1,94 @@
+"""The other side: start contestants, let them train in turns, and give the CPU seconds that their steps took."""
+
+import json
+import math
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.study import ROOT
+from sweep.data import Corpus
+from sweep.run_spec import PlannedRun
+from sweep.spec import MachineSpec
+
+_CALIBRATION_STEPS = 3
+# A contestant's own choice of threads counts, not the caller's; and no library may look for a server.
+_NOT_INHERITED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+_ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
+
+
+class Contestant:
+    """A process that trains a block of steps when it is asked to. ``failure`` holds its last words if it died."""
+
+    def __init__(self, name: str, module: str, argument: str, folder: Path, python: str = sys.executable) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.name, self.failure = name, ""
+        self.num_threads = 0
+        self._log = folder / "log.txt"
+        environment = {key: value for key, value in os.environ.items() if key not in _NOT_INHERITED}
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                [python, "-m", module, argument],
+                cwd=ROOT,
+                env={**environment, **_ENVIRONMENT},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+
+    def wait_until_warm(self) -> None:
+        self.num_threads = (self._answer() or {"num_threads": 0})["num_threads"]
+
+    def cpu_seconds_per_step(self, num_steps: int) -> float:
+        """Train ``num_steps``; not a number if the contestant is dead."""
+        if not self.failure:
+            assert self._process.stdin is not None
+            print("go", num_steps, file=self._process.stdin, flush=True)
+        answer = None if self.failure else self._answer()
+        return answer["cpu_seconds"] / num_steps if answer else math.nan
+
+    def _answer(self) -> dict[str, Any] | None:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if line:
+            return json.loads(line)
+        words = self._log.read_text(errors="replace").strip()
+        self.failure = words[-2000:] or f"exit code {self._process.wait()}"
+        return None
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def ours(name: str, run: PlannedRun, corpus: Corpus, machine: MachineSpec, folder: Path) -> Contestant:
+    """This project's own training of ``run``."""
+    folder.mkdir(parents=True)
+    job = folder / "job.pickle"
+    job.write_bytes(pickle.dumps((run, corpus, machine)))
+    return Contestant(name, "benchmarks.peers.ours", str(job), folder)
+
+
+def take_turns(
+    contestants: list[Contestant], num_rounds: int, block_seconds: float, min_steps: int
+) -> dict[str, list[float]]:
+    """CPU seconds per step of each contestant in each round. They warm up side by side, then train one at a time.
+
+    A block has ``min_steps`` or, where these would take less, as many steps as take ``block_seconds`` of CPU time.
+    """
+    try:
+        for contestant in contestants:
+            contestant.wait_until_warm()
+        alive = [contestant for contestant in contestants if not contestant.failure]
+        block = {
+            c.name: max(min_steps, math.ceil(block_seconds / c.cpu_seconds_per_step(_CALIBRATION_STEPS))) for c in alive
+        }
+        rounds = [{c.name: c.cpu_seconds_per_step(block[c.name]) for c in alive} for _ in range(num_rounds)]
+        return {c.name: [each[c.name] for each in rounds] for c in alive}
+    finally:
+        for contestant in contestants:
+            contestant.stop()
