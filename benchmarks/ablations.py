@@ -1,8 +1,9 @@
-"""What each switch of the architecture is worth: the recipe with one thing changed, at two budgets, three seeds each.
+"""What each switch of the recipe is worth: the recipe with one thing changed, at two budgets, three seeds each.
 
     python -m benchmarks.ablations
 
-A change is made to the freshly built decoder, before any training; FLOPs and steps stay what they were.
+A switch of the architecture or its start is changed in the freshly built decoder, before any training; one of the
+training by its setting. FLOPs stay what they were.
 """
 
 import sys
@@ -11,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.study import Edit, Trial, configured, corpus_of, planned, run_trials, write_result
+from sweep.spec import SweepSpec
 
-BUDGETS, SEEDS = (6.4e10, 3e11), (0, 1, 2)
+BUDGETS, SEEDS = (4e10, 2e11), (0, 1, 2)
 
 
 def keys_not_shifted(model: Any) -> None:
@@ -60,8 +62,18 @@ def rotary_on_whole_heads(model: Any) -> None:
     model.cos_TK, model.sin_TK = rotary_tables(model.config.context_length, 2 * model.config.head_width)
 
 
-CHANGES: dict[str, Edit | None] = {
-    "the recipe": None,
+def larger_embedding(model: Any) -> None:
+    """Drawn with a standard deviation of 0.5 instead of 0.25."""
+    model.embedding.weight.data.mul_(2)
+
+
+SETTINGS = {
+    "no weight decay": ["recipe.weight_decay_horizons=0"],
+    "batch 0.7 sqrt(D)": ["recipe.batch_tokens_per_sqrt_token=0.7"],
+    "warm-up 10 %": ["recipe.warmup_fraction=0.1", "recipe.decay_fraction=0.9"],
+    "muon": ["recipe=muon"],
+}
+CHANGES: dict[str, Edit] = {
     "keys not shifted": keys_not_shifted,
     "no convolution": no_convolution,
     "shift frozen": shift_frozen,
@@ -69,23 +81,27 @@ CHANGES: dict[str, Edit | None] = {
     "keys drawn alone": keys_drawn_alone,
     "attention scale 1/sqrt(K)": plain_attention_scale,
     "rotary on whole heads": rotary_on_whole_heads,
+    "larger embedding": larger_embedding,
 }
 
 
 def main() -> None:
     spec = configured()
     corpus = corpus_of(spec)
+    variants: dict[str, tuple[SweepSpec, Edit | None]] = {"the recipe": (spec, None)}
+    variants |= {name: (configured(*overrides), None) for name, overrides in SETTINGS.items()}
+    variants |= {name: (spec, edit) for name, edit in CHANGES.items()}
     trials = [
-        Trial(name, planned(spec, corpus, budget, seed), edit)
+        Trial(name, planned(changed, corpus, budget, seed), edit)
         for budget in BUDGETS
-        for name, edit in CHANGES.items()
+        for name, (changed, edit) in variants.items()
         for seed in SEEDS
     ]
     rows = run_trials(trials, corpus, spec)
     table = [
         summary(name, budget, [r for r in rows if r["label"] == name and r["budget_flops"] == budget])
         for budget in BUDGETS
-        for name in CHANGES
+        for name in variants
     ]
     write_result("ablations", {"table": table, "runs": rows})
     for row in table:
