@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.study import Edit, Trial, configured, corpus_of, planned, run_trials, write_result
 from sweep.spec import SweepSpec
 
-BUDGETS, SEEDS = (4e10, 2e11), (0, 1, 2)
+BUDGETS, SEEDS = (2e10, 1.1e11), (0, 1, 2)
 
 
 def keys_not_shifted(model: Any) -> None:

@@ -2,8 +2,8 @@
 
     python -m benchmarks.learning_rate_transfer
 
-Every run sees the same 128 batches of four windows. Widths 32 to 512 at depth 3, depths 2 to 16 at width 64; rates
-from a quarter to four times the recipe's. Rules off: every shape is its own base, so all shapes have the base's
+Every run sees the same 128 batches of two windows. Widths 32 to 512 at depth 3, depths 2 to 16 at width 64; rates
+from a quarter to twice the recipe's. Rules off: every shape is its own base, so all shapes have the base's
 rates, multipliers and epsilon (the standard parametrisation, with variance 1/fan-in). The best rate is the
 minimum of a parabola through the lowest losses; where it lies at the edge there is none.
 """
@@ -20,8 +20,8 @@ from sweep.run_spec import PlannedRun
 from sweep.spec import SweepSpec
 
 WIDTHS, DEPTHS = (32, 64, 128, 256, 512), (2, 4, 8, 16)
-FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
-STEPS, ROWS = 128, 4
+FACTORS = (0.25, 0.5, 1.0, 2.0)
+STEPS, ROWS = 128, 2
 SETTINGS = {
     "adamw": ["recipe=ladder"],
     "adamw, rules off": ["recipe=ladder"],

@@ -10,7 +10,7 @@ they fit, an MLP of four times the width, fp32 and the same tokens. Ours are sin
 tool does when nobody tunes it, with its own number of threads; "every switch" has what of ours the tool can be told.
 FLOPs are those of models/config.py; a peer's shape differs in that it has no short convolution. The other tools'
 environment, .venv-peers, is made when it is missing. Minutes on a quiet machine; with other widths or rounds the
-result is written too, and says so.
+result is written too, and says so. On a busy machine "ordinary" is meaningless: its threads burn time waiting.
 """
 
 import argparse
@@ -88,7 +88,7 @@ def start(spec: SweepSpec, corpus: Corpus, run: PlannedRun, folder: Path) -> lis
                 "tokens": str((corpus.folder / "train.bin").resolve()),
                 "folder": str(folder / name),
             }
-            contestants.append(Contestant(name, module, json.dumps(job), folder / name, python))
+            contestants.append(Contestant(name, module, json.dumps(job), folder / name, python, not every_switch))
     return contestants
 
 

@@ -21,17 +21,25 @@ _ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
 
 
 class Contestant:
-    """A process that trains a block of steps when it is asked to. ``failure`` holds its last words if it died."""
+    """A process that trains a block of steps when it is asked to. ``failure`` holds its last words if it died.
 
-    def __init__(self, name: str, module: str, argument: str, folder: Path, python: str = sys.executable) -> None:
+    ``module`` is what it runs, ``alone`` whether it needs the machine for itself while it warms up.
+    """
+
+    def __init__(
+        self, name: str, module: str, argument: str, folder: Path, python: str = sys.executable, alone: bool = False
+    ) -> None:
+        self.name, self.alone, self.failure, self.num_threads = name, alone, "", 0
+        self._command = [python, "-m", module, argument]
         folder.mkdir(parents=True, exist_ok=True)
-        self.name, self.failure = name, ""
-        self.num_threads = 0
         self._log = folder / "log.txt"
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
         environment = {key: value for key, value in os.environ.items() if key not in _NOT_INHERITED}
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                [python, "-m", module, argument],
+                self._command,
                 cwd=ROOT,
                 env={**environment, **_ENVIRONMENT},
                 stdin=subprocess.PIPE,
@@ -46,13 +54,13 @@ class Contestant:
     def cpu_seconds_per_step(self, num_steps: int) -> float:
         """Train ``num_steps``; not a number if the contestant is dead."""
         if not self.failure:
-            assert self._process.stdin is not None
+            assert self._process is not None and self._process.stdin is not None
             print("go", num_steps, file=self._process.stdin, flush=True)
         answer = None if self.failure else self._answer()
         return answer["cpu_seconds"] / num_steps if answer else math.nan
 
     def _answer(self) -> dict[str, Any] | None:
-        assert self._process.stdout is not None
+        assert self._process is not None and self._process.stdout is not None
         line = self._process.stdout.readline()
         if line:
             return json.loads(line)
@@ -61,8 +69,9 @@ class Contestant:
         return None
 
     def stop(self) -> None:
-        self._process.kill()
-        self._process.communicate()
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
 
 
 def ours(name: str, run: PlannedRun, corpus: Corpus, machine: MachineSpec, folder: Path) -> Contestant:
@@ -76,13 +85,12 @@ def ours(name: str, run: PlannedRun, corpus: Corpus, machine: MachineSpec, folde
 def take_turns(
     contestants: list[Contestant], num_rounds: int, block_seconds: float, min_steps: int
 ) -> dict[str, list[float]]:
-    """CPU seconds per step of each contestant in each round. They warm up side by side, then train one at a time.
+    """CPU seconds per step of each contestant in each round, who train one at a time once all are warm.
 
     A block has ``min_steps`` or, where these would take less, as many steps as take ``block_seconds`` of CPU time.
     """
     try:
-        for contestant in contestants:
-            contestant.wait_until_warm()
+        _warm_up(contestants)
         alive = [contestant for contestant in contestants if not contestant.failure]
         block = {
             c.name: max(min_steps, math.ceil(block_seconds / c.cpu_seconds_per_step(_CALIBRATION_STEPS))) for c in alive
@@ -92,3 +100,19 @@ def take_turns(
     finally:
         for contestant in contestants:
             contestant.stop()
+
+
+def _warm_up(contestants: list[Contestant]) -> None:
+    """Single-threaded contestants side by side, then the others one after another.
+
+    Threads that have to share their cores wait for each other at every operation.
+    """
+    together = [contestant for contestant in contestants if not contestant.alone]
+    for contestant in together:
+        contestant.start()
+    for contestant in together:
+        contestant.wait_until_warm()
+    for contestant in contestants:
+        if contestant.alone:
+            contestant.start()
+            contestant.wait_until_warm()
