@@ -69,26 +69,28 @@ def run_of(spec: SweepSpec, corpus: Corpus, width: int) -> PlannedRun:
     return planned_run(replace(planned, batch_rows=rows, **schedule), 1.0, "fit")  # type: ignore[arg-type]
 
 
-def start(spec: SweepSpec, corpus: Corpus, run: PlannedRun, folder: Path) -> list[Contestant]:
+def contestants_for(spec: SweepSpec, corpus: Corpus, run: PlannedRun, folder: Path) -> list[Contestant]:
     # Waiting for the others would count as time since the last checkpoint; the others save nothing either.
     machine = replace(spec.machine, checkpoint_seconds=1e9)
+    width = run.spec.model.width
     contestants = [
-        Contestant(PEAK, "benchmarks.peers.peak", "", folder / "peak"),
-        ours(PLAIN, run, corpus, replace(machine, compile_from_flops=None), folder / "plain"),
-        ours(COMPILED, run, corpus, replace(machine, compile_from_flops=0.0), folder / "compiled"),
+        Contestant(PEAK, "benchmarks.peers.peak", "", folder / f"{width}-peak"),
+        ours(PLAIN, run, corpus, replace(machine, compile_from_flops=None), folder / f"{width}-plain"),
+        ours(COMPILED, run, corpus, replace(machine, compile_from_flops=0.0), folder / f"{width}-compiled"),
     ]
     python = peers_python()
     for tool, module in PEER_MODULES.items():
         for every_switch in (False, True):
             name = f"{tool}, {'every switch' if every_switch else 'ordinary'}"
+            own = folder / f"{width}-{name.replace(', ', '-').replace(' ', '-')}"
             job = {
                 "shape": asdict(run.spec.model),
                 "batch_rows": run.spec.batch_rows,
                 "every_switch": every_switch,
                 "tokens": str((corpus.folder / "train.bin").resolve()),
-                "folder": str(folder / name),
+                "folder": str(own),
             }
-            contestants.append(Contestant(name, module, json.dumps(job), folder / name, python, not every_switch))
+            contestants.append(Contestant(name, module, json.dumps(job), own, python, not every_switch))
     return contestants
 
 
@@ -98,11 +100,11 @@ def flops_per_token(name: str, model: DecoderConfig) -> float:
     return 3 * sum(flops for part, flops in forward_flops_per_token(model).items() if part != "conv")
 
 
-def measure(spec: SweepSpec, corpus: Corpus, width: int, num_rounds: int, block_seconds: float) -> dict[str, Any]:
-    run = run_of(spec, corpus, width)
-    with tempfile.TemporaryDirectory() as folder:
-        contestants = start(spec, corpus, run, Path(folder))
-        seconds = take_turns(contestants, num_rounds, block_seconds, MIN_BLOCK_STEPS)
+def measure(run: PlannedRun, contestants: list[Contestant], num_rounds: int, block_seconds: float) -> dict[str, Any]:
+    seconds = take_turns(contestants, num_rounds, block_seconds, MIN_BLOCK_STEPS)
+    for needed in contestants[:3]:
+        if needed.failure:
+            raise SystemExit(f"{needed.name} did not last: {needed.failure}")
     peak = [2 * SIZE**3 / each for each in seconds[PEAK]]
     best = min((PLAIN, COMPILED), key=lambda name: statistics.median(seconds[name]))
     rows: list[dict[str, Any]] = []
@@ -164,9 +166,12 @@ def main() -> None:
     spec = configured()
     corpus = corpus_of(spec)
     measured = []
-    for width in arguments.widths:
-        measured.append(measure(spec, corpus, width, arguments.rounds, arguments.block_seconds))
-        print(table(measured[-1]), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for width in arguments.widths:
+            run = run_of(spec, corpus, width)
+            contestants = contestants_for(spec, corpus, run, Path(folder))
+            measured.append(measure(run, contestants, arguments.rounds, arguments.block_seconds))
+            print(table(measured[-1]), flush=True)
     value = {
         "rounds": arguments.rounds,
         "block_seconds": arguments.block_seconds,

@@ -95,18 +95,19 @@ def summarise_losses(
     }
 
 
-def split_by_repetition(losses_BT: NDArray[np.float64], tokens: NDArray[np.int64]) -> dict[str, float]:
+def split_by_repetition(losses_BT: NDArray[np.float64], tokens: NDArray[np.int64]) -> dict[str, Any]:
     """Mean loss of tokens that follow as they did earlier in their window, and of all others.
 
     A token counts as repeated if it and the token before it stand next to each other at an earlier
-    place of the same window: a model that copies can tell it, a model without context can't.
+    place of the same window: a model that copies can tell it, a model without context can't. A mean over
+    no token is None.
     """
     pairs_BT = tokens[:, :-1] << 32 | tokens[:, 1:]
     earlier_TT = np.tri(pairs_BT.shape[1], k=-1, dtype=bool)
     repeated_BT = np.stack([((row[:, None] == row) & earlier_TT).any(axis=1) for row in pairs_BT])
     return {
-        "loss_repeated_nats": float(losses_BT[repeated_BT].mean()),
-        "loss_new_nats": float(losses_BT[~repeated_BT].mean()),
+        "loss_repeated_nats": float(losses_BT[repeated_BT].mean()) if repeated_BT.any() else None,
+        "loss_new_nats": float(losses_BT[~repeated_BT].mean()) if not repeated_BT.all() else None,
         "repeated_fraction": float(repeated_BT.mean()),
     }
 

@@ -178,8 +178,9 @@ def fit_sweep(plan: Plan, records: list[Record]) -> dict[str, Any]:
     """What goes into fit.json.
 
     Raises:
-        SweepError: fewer than five budgets have a finished run; no fit exists.
+        SweepError: the plan has no target; fewer than five budgets have a finished run; no fit exists.
     """
+    target_flops = plan.target.flops
     used = fitted_records(records)
     if len({record.budget_flops for record in used}) < MIN_BUDGETS:
         unfinished = [f"{r.run_id}: {r.status}, {r.reason}" for r in records if r.role == "fit" and r.status != "done"]
@@ -189,7 +190,7 @@ def fit_sweep(plan: Plan, records: list[Record]) -> dict[str, Any]:
             f"finished runs at {MIN_BUDGETS} budgets at least",
             "launch again to train what is missing; a diverged run needs another recipe, so another name",
         )
-    result = fit_points(*points(used), plan.target.flops, plan.fit.level)
+    result = fit_points(*points(used), target_flops, plan.fit.level)
     phase = phase_of(used, plan.fit.copying_nats)
     set_aside = [
         {"run_id": record.run_id, "status": record.status, "reason": record.reason}

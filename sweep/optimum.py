@@ -19,6 +19,7 @@ from sweep.errors import SweepError, run_main
 from sweep.folder import SweepFolder, open_sweep, write_json
 from sweep.records import Record, fitted_records, read_records
 from sweep.run_spec import Plan, read_plan
+from sweep.spec import MIN_VARIED
 
 _NEIGHBOURS = 2  # on either side of the lowest loss
 
@@ -50,14 +51,24 @@ def slice_optimum(x: list[float], loss: list[float]) -> dict[str, Any]:
 
 
 def find_slices(plan: Plan, records: list[Record]) -> dict[str, Any]:
-    """One slice per budget, over sizes or over rates, whichever the grid varies."""
+    """One slice per budget, over sizes or over rates, whichever the grid varies; ``records`` are of finished runs.
+
+    Raises:
+        SweepError: a budget has fewer than three finished values.
+    """
     varied = "num_params_non_embedding" if len(plan.config["grid"]["width_factors"]) > 1 else "learning_rate"
     slices = []
-    for budget in sorted({record.budget_flops for record in records}):
+    for budget in sorted(plan.config["grid"]["budgets_flops"]):
         groups: dict[float, list[Record]] = {}
         for record in records:
             if record.budget_flops == budget:
                 groups.setdefault(getattr(record, varied), []).append(record)
+        if len(groups) < MIN_VARIED:
+            raise SweepError(
+                f"{len(groups)} values of {varied} have a finished run at {budget:.3g} FLOPs in the sweep {plan.name}",
+                f"{MIN_VARIED} at least: one on either side of the best",
+                "python -m sweep.status tells which did not end; a diverged one needs another recipe, so another name",
+            )
         x = sorted(groups)
         loss = [float(np.mean([record.loss_nats for record in groups[value]])) for value in x]
         found = slice_optimum(x, loss)
@@ -92,15 +103,7 @@ def find_optimum(folder: SweepFolder) -> dict[str, Any]:
             "a grid without a target that varies size or rate",
             f"python -m sweep.fit {folder.path}",
         )
-    records = fitted_records(read_records(folder.records))
-    result = find_slices(plan, records)
-    short = [f"{one['budget_flops']:.3g}" for one in result["slices"] if len(one["x"]) < 3]
-    if short or not records:
-        raise SweepError(
-            f"budgets {', '.join(short) or '(none)'} of {folder.path} have fewer than three finished values",
-            "a value on either side of the best",
-            f"python -m sweep.status {folder.path} tells which runs did not end",
-        )
+    result = find_slices(plan, fitted_records(read_records(folder.records)))
     write_json(folder.optimum, result)
     return result
 

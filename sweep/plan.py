@@ -7,13 +7,14 @@ holds the rules; ``train`` only obeys). The target's row is fixed here too, befo
 
 import math
 from dataclasses import asdict, replace
+from itertools import pairwise
 from typing import Any
 
 from models.config import DecoderConfig, count_params, flops_6nd, train_flops_per_token
 from sweep.errors import SweepError
 from sweep.folder import SweepFolder, write_json
 from sweep.run_spec import Plan, PlannedRun, Role, RunSpec, read_plan
-from sweep.spec import ModelSpec, RecipeSpec, SweepSpec
+from sweep.spec import MIN_VARIED, ModelSpec, RecipeSpec, SweepSpec
 
 MIN_STEPS = 20  # below this a schedule with warm-up and decay is no schedule
 
@@ -84,6 +85,14 @@ def plan_run(
     num_tokens = num_steps * batch_tokens
     horizon_tokens = num_tokens if horizon_flops is None else horizon_tokens
     warmup_tokens = round(recipe.warmup_fraction * horizon_tokens)
+    decay_tokens = round(recipe.decay_fraction * num_tokens)
+    if warmup_tokens + decay_tokens > num_tokens + batch_tokens:
+        raise SweepError(
+            f"a run of {budget_flops:.3g} FLOPs and width {model.width} has {num_tokens:,} tokens; the warm-up that it"
+            f" shares with longer runs takes {warmup_tokens:,}, its decay {decay_tokens:,}",
+            "budgets near enough to share a trunk: warm-up and decay within the shortest run",
+            "choose budgets closer together, a shorter recipe.warmup_fraction, or grid.share_trunks=false",
+        )
     run_spec = RunSpec(
         corpus_sha256=corpus_sha256,
         model=model,
@@ -91,7 +100,7 @@ def plan_run(
         num_steps=num_steps,
         batch_rows=batch_rows,
         warmup_tokens=warmup_tokens,
-        decay_tokens=min(round(recipe.decay_fraction * num_tokens), num_tokens - warmup_tokens),
+        decay_tokens=min(decay_tokens, num_tokens - warmup_tokens),
         optimizer=recipe.optimizer,  # type: ignore[arg-type]  # checked by spec.check
         learning_rate=recipe.learning_rate * learning_rate_factor,
         hidden_learning_rate=recipe.hidden_learning_rate * learning_rate_factor,
@@ -148,6 +157,8 @@ def make_plan(spec: SweepSpec, corpus_info: dict[str, Any]) -> Plan:
         ]
     )
     runs = list({run.run_id: run for run in runs}.values())  # rounding can make two widths one
+    if len(grid.width_factors) > 1:
+        _check_sizes(runs)
     if grid.target_flops is not None:
         target = grid.target_flops
         runs.append(plan_run(shape(target, 1.0), target, grid.target_seed, "target", spec, corpus_sha256))
@@ -163,7 +174,8 @@ def _grid_with_trunks(spec: SweepSpec, corpus_sha256: str) -> list[PlannedRun]:
     The sizes are those around the budgets' geometric mean, whose tokens also set batch and warm-up of a size.
     """
     grid = spec.grid
-    middle = math.exp(sum(math.log(budget) for budget in grid.budgets_flops) / len(grid.budgets_flops))
+    mean_log = sum(math.log(budget) for budget in grid.budgets_flops) / len(grid.budgets_flops)
+    middle = float(f"{math.exp(mean_log):.6g}")  # no last bit of a sum may decide a run's id
     runs = [
         plan_run(model, budget, seed, "fit", spec, corpus_sha256, horizon_flops=middle)
         for model in dict.fromkeys(
@@ -183,17 +195,29 @@ def share_trunks(runs: list[PlannedRun]) -> list[PlannedRun]:
     shared: list[PlannedRun] = []
     for family in families.values():
         chain = sorted(family, key=lambda run: run.spec.num_steps)
+        keeps = [0 < run.spec.branch_step < later.spec.num_steps for run, later in pairwise(chain)] + [False]
         for index, run in enumerate(chain):
-            before = chain[index - 1] if index else None
+            before = chain[index - 1] if index and keeps[index - 1] else None
             shared.append(
                 replace(
                     run,
                     branches_from=before.run_id if before else None,
                     branches_at_step=before.spec.branch_step if before else 0,
-                    keeps_step=run.spec.branch_step if run is not chain[-1] else None,
+                    keeps_step=run.spec.branch_step if keeps[index] else None,
                 )
             )
     return shared
+
+
+def _check_sizes(runs: list[PlannedRun]) -> None:
+    for budget in sorted({run.budget_flops for run in runs}):
+        widths = sorted({run.spec.model.width for run in runs if run.budget_flops == budget})
+        if len(widths) < MIN_VARIED:
+            raise SweepError(
+                f"grid.width_factors come to the widths {widths} at {budget:.3g} FLOPs, once rounded to whole heads",
+                f"at least {MIN_VARIED} different sizes",
+                "spread grid.width_factors further, or raise the budgets",
+            )
 
 
 def _check_tokens(runs: list[PlannedRun], spec: SweepSpec, corpus_info: dict[str, Any]) -> None:

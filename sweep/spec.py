@@ -127,6 +127,7 @@ class SweepSpec:
     machine: MachineSpec
 
 
+MIN_VARIED = 3  # sizes or rates: a best one has a worse one on either side
 MIN_BUDGETS = 5  # three coefficients and two degrees of freedom left to measure the noise with
 
 
@@ -222,7 +223,7 @@ def _check_kind(grid: GridSpec) -> None:
             "set the other factors to [1.0] and, to look for the best of several, grid.target_flops=null",
         )
     for key in varied:
-        if len(getattr(grid, key)) < 3 or len(set(getattr(grid, key))) < len(getattr(grid, key)):
+        if len(getattr(grid, key)) < MIN_VARIED or len(set(getattr(grid, key))) < len(getattr(grid, key)):
             raise SweepError(
                 f"grid.{key} is {getattr(grid, key)}",
                 "three different factors or more: a best value has a worse one on either side",

@@ -192,8 +192,10 @@ def check_disk(runs: list[PlannedRun], folder: SweepFolder) -> None:
         SweepError: there is less room than needed.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
-    # Weights and two Adam moments in fp32, old and new checkpoint side by side; logs and reports beside them.
-    needed = sum(2 * 12 * run.num_params + (1 << 20) for run in runs) + (8 << 20)
+    # Weights and two Adam moments in fp32; old and new checkpoint side by side, and the state kept for longer runs;
+    # logs and reports beside them.
+    states = [2 if run.keeps_step is None else 3 for run in runs]
+    needed = sum(12 * number * run.num_params + (1 << 20) for number, run in zip(states, runs, strict=True)) + (8 << 20)
     free = shutil.disk_usage(folder.path).free
     if free < needed:
         raise SweepError(

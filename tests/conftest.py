@@ -1,6 +1,7 @@
 """One finished tiny sweep, made once; tests that alter it work on a copy."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,14 @@ def finished(base: Path) -> Path:
 def copy(finished: Path, tmp_path: Path) -> Path:
     """A copy of the finished sweep with no other sweep beside it."""
     return Path(shutil.copytree(finished, tmp_path / "alone" / "finished"))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch as the workers of all runs but the target have it."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -62,6 +62,27 @@ def test_ladder_that_does_not_copy_is_warned_of() -> None:
     assert sum("NO RUN OF THE LADDER COPIES" in warning for warning in result["warnings"]) == 1
 
 
+def test_a_marked_run_is_fitted_and_shown() -> None:
+    """The loss at a run's end counts, whatever happened before; that it did happen stands with the forecast."""
+    records = ladder()
+    marked = [replace(records[0], marks="loss spike of 1.20 nats at step 40"), *records[1:]]
+    result, unmarked = fit_sweep(plan(), marked), fit_sweep(plan(), records)
+    (warning,) = [text for text in result["warnings"] if "loss spike of 1.20 nats at step 40" in text]
+    assert records[0].run_id in warning
+    assert result["prediction"] == unmarked["prediction"]
+    assert len(result["warnings"]) == len(unmarked["warnings"]) + 1
+
+
+def test_a_ladder_that_begins_below_the_straight_part_is_warned_of() -> None:
+    records = ladder()
+    budgets = sorted({record.budget_flops for record in records})
+    for start, named in ((budgets[0], []), (budgets[2], budgets[:2])):
+        straight_from = replace(plan(), config={"model": {"straight_from_flops": start}})
+        loud = [text for text in fit_sweep(straight_from, records)["warnings"] if "THE LADDER BEGINS BELOW" in text]
+        assert bool(loud) == bool(named)
+        assert all(f"{budget:.3g}" in loud[0] for budget in named)
+
+
 def test_phase_is_that_of_the_largest_run_whatever_the_order() -> None:
     records = with_copy_scores([2.0] * 10 + [0.2] * 2)
     assert phase_of(records, 1.0)["phase"] == phase_of(records[::-1], 1.0)["phase"] == "not copying"

@@ -78,7 +78,7 @@ def test_a_target_that_was_seen_before_is_no_forecast(base: Path, finished: Path
         ("experiment=nothing", "experiment/nothing", "configs/"),
         ("grid.target_flops=1e8", "grid.target_flops is 1e+08", "raise grid.target_flops"),
         ("fit.max_flops_fraction=0.03", "2 of 5 budgets lie under the cut-off", "at least 5 budgets under the cut-off"),
-        ("recipe.warmup_fraction=1.5", "the warm-up is as long as the run or longer", "lower"),
+        ("recipe.warmup_fraction=1.5", "add up to 2.3: longer than the run", "lower one"),
         ("data.train_bytes=900000000", "bytes after filtering", "lower data.train_bytes"),
         ("grid.target_flops=2e11", "no token has to be seen twice", "raise data.train_bytes"),
         ("evaluation.held_out_tokens=900000000", "tokens are held out", "lower evaluation.held_out_tokens"),

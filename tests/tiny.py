@@ -5,8 +5,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+import sweep.launch  # noqa: F401  (registers the schema)
 from models.config import DecoderConfig
 from models.parametrization import Parametrization, parametrize
+from sweep.spec import SweepSpec, check
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,6 +35,23 @@ OVERRIDES = [
     "machine.tracking=none",
 ]
 
+# Two grids without a target. Sizes of 4, 8 and 12 channels, and a rate a tenth and ten times the usual.
+ISOFLOP = [
+    "grid.budgets_flops=[1e8,1.6e8]",
+    "grid.num_seeds=[1,1]",
+    "grid.target_flops=null",
+    "grid.width_factors=[1,2,3]",
+    "grid.share_trunks=true",
+    "recipe.warmup_fraction=0.1",
+    "recipe.decay_fraction=0.4",
+]
+TUNING = [
+    "grid.budgets_flops=[4e7]",
+    "grid.num_seeds=[1]",
+    "grid.target_flops=null",
+    "grid.learning_rate_factors=[0.1,1,10]",
+]
+
 
 def overrides(base: Path, name: str, *more: str) -> list[str]:
     """The command line of a tiny sweep below ``base``; the corpus is shared through the cache."""
@@ -40,6 +62,15 @@ def overrides(base: Path, name: str, *more: str) -> list[str]:
 def launch(base: Path, name: str, *more: str) -> subprocess.CompletedProcess[str]:
     """``python -m sweep.launch`` as a user types it."""
     return run("sweep.launch", *overrides(base, name, *more))
+
+
+def spec_of(*overrides: str) -> SweepSpec:
+    """What a command line composes to, checked."""
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        spec = OmegaConf.to_object(compose("sweep", overrides=["name=test", *overrides]))
+    assert isinstance(spec, SweepSpec)
+    check(spec)
+    return spec
 
 
 def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:

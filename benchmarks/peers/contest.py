@@ -1,5 +1,6 @@
 """The other side: start contestants, let them train in turns, and give the CPU seconds that their steps took."""
 
+import contextlib
 import json
 import math
 import os
@@ -23,7 +24,9 @@ _ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
 class Contestant:
     """A process that trains a block of steps when it is asked to. ``failure`` holds its last words if it died.
 
-    ``module`` is what it runs, ``alone`` whether it needs the machine for itself while it warms up.
+    ``module`` is what it runs, ``alone`` whether it needs the machine for itself while it warms up. What it compiles is
+    kept beside its folder, shared with the others of this measurement and with no other: a compiler that was
+    killed leaves broken libraries, which torch takes from its cache as they are.
     """
 
     def __init__(
@@ -32,16 +35,17 @@ class Contestant:
         self.name, self.alone, self.failure, self.num_threads = name, alone, "", 0
         self._command = [python, "-m", module, argument]
         folder.mkdir(parents=True, exist_ok=True)
-        self._log = folder / "log.txt"
+        self._log, self._compiled = folder / "log.txt", folder.parent / "inductor"
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         environment = {key: value for key, value in os.environ.items() if key not in _NOT_INHERITED}
+        environment |= {**_ENVIRONMENT, "TORCHINDUCTOR_CACHE_DIR": str(self._compiled)}
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 self._command,
                 cwd=ROOT,
-                env={**environment, **_ENVIRONMENT},
+                env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -53,19 +57,22 @@ class Contestant:
 
     def cpu_seconds_per_step(self, num_steps: int) -> float:
         """Train ``num_steps``; not a number if the contestant is dead."""
-        if not self.failure:
-            assert self._process is not None and self._process.stdin is not None
-            print("go", num_steps, file=self._process.stdin, flush=True)
-        answer = None if self.failure else self._answer()
+        answer = self._answer(f"go {num_steps}\n")
         return answer["cpu_seconds"] / num_steps if answer else math.nan
 
-    def _answer(self) -> dict[str, Any] | None:
-        assert self._process is not None and self._process.stdout is not None
-        line = self._process.stdout.readline()
+    def _answer(self, question: str = "") -> dict[str, Any] | None:
+        process = self._process
+        assert process is not None and process.stdin is not None and process.stdout is not None
+        if self.failure:
+            return None
+        with contextlib.suppress(BrokenPipeError):  # it is dead, and its output ends
+            process.stdin.write(question)
+            process.stdin.flush()
+        line = process.stdout.readline()
         if line:
             return json.loads(line)
         words = self._log.read_text(errors="replace").strip()
-        self.failure = words[-2000:] or f"exit code {self._process.wait()}"
+        self.failure = f"exit code {process.wait()}\n{words[-2000:]}"
         return None
 
     def stop(self) -> None:
