@@ -7,6 +7,7 @@ Both are trained and evaluated by ``sweep.workers.run_all``, untracked, in a fre
 * worker seconds (workers times wall seconds of ``run_all``) over the runs' own seconds of training, train_seconds;
 * wall seconds over those of perfect packing: the runs' own seconds of training and evaluation, from the first row of
   metrics.jsonl to eval.json, shared evenly by the workers. Forking and building a model count as overhead;
+  importing torch, which a launch does once, is timed apart;
 * the idle tail: the share of the worker seconds in which a worker waited for others' last runs, with none left to take.
 """
 
@@ -95,12 +96,23 @@ def main() -> None:
     tiny = one_run_each(tiny_budgets(arguments.tiny_runs))
     settings = {"ladder": configured(*ladder), "tiny": configured(*tiny, f"machine.num_workers={TINY_WORKERS}")}
     corpus = corpus_of(settings["ladder"])
+    import_seconds = seconds_to_import()
+    print(f"importing torch and lightning, once a launch: {import_seconds:.1f} s")
     print("         runs workers  own seconds     wall  worker/train s  over perfect   idle tail")
     results = {}
     for name, spec in settings.items():
         results[name] = measure(spec, corpus)
         print(line(name, results[name]), flush=True)
-    write_result("sweep_overhead", {"code": code_version(), "libraries": library_versions(), **results})
+    facts = {"code": code_version(), "libraries": library_versions(), "import_seconds": import_seconds}
+    write_result("sweep_overhead", {**facts, **results})
+
+
+def seconds_to_import() -> float:
+    start = time.time()
+    import lightning.fabric  # noqa: F401
+    import torch  # noqa: F401
+
+    return time.time() - start
 
 
 def one_run_each(budgets: list[float]) -> list[str]:

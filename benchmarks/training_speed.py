@@ -1,6 +1,6 @@
 """Training speed per core against litgpt and the Hugging Face Trainer, on decoders of one shape.
 
-    python -m benchmarks.training_speed [--widths 32 64 128 256] [--rounds 5] [--block-seconds 1.2]
+    python -m benchmarks.training_speed [--widths 32 64 128 256] [--rounds 5] [--block-seconds 0.8]
 
 Measured: trained tokens per CPU second (user and system, all threads) and MFU, the exact FLOPs of a token times that
 over the fp32 peak of one core (a large matrix product on one thread, in the same round). Every contestant is a process
@@ -161,7 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--widths", type=int, nargs="+", choices=BATCH_ROWS, default=list(BATCH_ROWS))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--block-seconds", type=float, default=1.2)
+    parser.add_argument("--block-seconds", type=float, default=0.8)
     arguments = parser.parse_args()
     spec = configured()
     corpus = corpus_of(spec)

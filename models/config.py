@@ -32,10 +32,10 @@ class DecoderConfig:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
         if self.conv_taps < 2:
             raise ValueError(f"conv_taps is {self.conv_taps}; shifting keys by one needs at least 2")
-        if self.width % (4 * self.num_heads):
+        if self.width % (2 * self.num_heads) or self.width < 4 * self.num_heads:
             raise ValueError(
-                f"width {self.width} does not split into {self.num_heads} heads of a multiple of 4 channels"
-                " (rotary turns pairs in one half of each head); choose another width or number of heads"
+                f"width {self.width} does not split into {self.num_heads} heads of an even number of channels, 4 or"
+                " more (rotary turns pairs of them); choose another width or number of heads"
             )
 
     @property

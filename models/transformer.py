@@ -26,15 +26,15 @@ INITIAL_COPY_GAIN = 0.3
 
 
 def rotary_tables(context_length: int, head_width: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines, shape (T, K/2), for the half of each head that rotary turns."""
-    rotated = head_width // 2
+    """Cosines and sines, shape (T, R), for the R = K/2 channels of each head (or one less: pairs) that rotary turns."""
+    rotated = head_width // 4 * 2
     frequency = ROTARY_BASE ** (-torch.arange(0, rotated, 2, dtype=torch.float32) / rotated)
     angle = torch.arange(context_length, dtype=torch.float32)[:, None] * frequency[None]
     return torch.cat((angle.cos(), angle.cos()), -1), torch.cat((angle.sin(), angle.sin()), -1)
 
 
 def apply_rotary(x_BHTK: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
-    """Turn the first half of each head by its position; leave the second half to content alone."""
+    """Turn the first R channels of each head by their position; leave the others to content alone."""
     rotated = cos_TK.shape[-1]
     turn, keep = x_BHTK[..., :rotated], x_BHTK[..., rotated:]
     half = rotated // 2

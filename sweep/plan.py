@@ -33,9 +33,9 @@ def shape_for_budget(budget_flops: float, spec: ModelSpec, vocab_size: int, widt
 def shape_for_width(width: float, spec: ModelSpec, vocab_size: int) -> DecoderConfig:
     """The shape whose width is nearest to ``width`` among those that split into whole heads."""
     num_heads = max(1, int(width // spec.head_width))
-    step = 4 * num_heads
+    step = 2 * num_heads
     return DecoderConfig(
-        width=max(step, step * round(width / step)),
+        width=max(2 * step, step * round(width / step)),
         depth=spec.depth,
         num_heads=num_heads,
         mlp_ratio=spec.mlp_ratio,

@@ -8,7 +8,7 @@ from models.config import DecoderConfig, count_params, forward_flops_per_token, 
 from models.transformer import Decoder, parameter_groups
 from tests.tiny import rules
 
-SHAPES = [(16, 3, 1), (48, 2, 1), (64, 4, 2), (96, 5, 3)]
+SHAPES = [(18, 2, 1), (16, 3, 1), (48, 2, 1), (64, 4, 2), (96, 5, 3)]
 
 
 def config_of(width: int, depth: int, heads: int, vocab_size: int = 300, context: int = 64) -> DecoderConfig:
@@ -104,7 +104,7 @@ def test_every_parameter_has_a_group_and_learns() -> None:
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.parameters())
 
 
-@pytest.mark.parametrize("bad", [{"width": 30}, {"conv_taps": 1}, {"depth": 0}])
+@pytest.mark.parametrize("bad", [{"width": 31}, {"conv_taps": 1}, {"depth": 0}])
 def test_an_impossible_shape_is_refused_by_name(bad: dict[str, int]) -> None:
     good = {"width": 32, "depth": 2, "num_heads": 1, "mlp_ratio": 4, "conv_taps": 3}
     with pytest.raises(ValueError, match=next(iter(bad))):

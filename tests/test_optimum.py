@@ -208,7 +208,7 @@ def test_fewer_than_three_finished_values_of_a_budget_are_refused(tmp_path: Path
 def test_nothing_finished_is_refused(tmp_path: Path) -> None:
     records = [planted.diverged(rated(0.01 * factor, 0)) for factor in FACTORS]
     folder = written(tmp_path / "wild", plan_with(learning_rate_factors=list(FACTORS)), records)
-    with pytest.raises(SweepError, match="^0 values of learning_rate have a finished run at 1e"):
+    with pytest.raises(SweepError, match=r"^0 values of learning_rate have a finished run at 1e"):
         find_optimum(folder)
 
 

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,10 @@ from sweep.run_spec import PlannedRun
 from sweep.spec import MachineSpec
 
 _CALIBRATION_STEPS = 3
+# What contestants compiled, for the next time; whole unless a measurement was cut short. A compiler that is killed
+# leaves half a library, and torch would take that from its cache for ever.
+_COMPILED = ROOT / ".cache" / "contest-inductor"
+_WHOLE = _COMPILED / "whole"
 # A contestant's own choice of threads counts, not the caller's; and no library may look for a server.
 _NOT_INHERITED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
@@ -24,9 +29,7 @@ _ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
 class Contestant:
     """A process that trains a block of steps when it is asked to. ``failure`` holds its last words if it died.
 
-    ``module`` is what it runs, ``alone`` whether it needs the machine for itself while it warms up. What it compiles is
-    kept beside its folder, shared with the others of this measurement and with no other: a compiler that was
-    killed leaves broken libraries, which torch takes from its cache as they are.
+    ``module`` is what it runs, ``alone`` whether it needs the machine for itself while it warms up.
     """
 
     def __init__(
@@ -35,12 +38,12 @@ class Contestant:
         self.name, self.alone, self.failure, self.num_threads = name, alone, "", 0
         self._command = [python, "-m", module, argument]
         folder.mkdir(parents=True, exist_ok=True)
-        self._log, self._compiled = folder / "log.txt", folder.parent / "inductor"
+        self._log = folder / "log.txt"
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         environment = {key: value for key, value in os.environ.items() if key not in _NOT_INHERITED}
-        environment |= {**_ENVIRONMENT, "TORCHINDUCTOR_CACHE_DIR": str(self._compiled)}
+        environment |= {**_ENVIRONMENT, "TORCHINDUCTOR_CACHE_DIR": str(_COMPILED)}
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 self._command,
@@ -96,17 +99,26 @@ def take_turns(
 
     A block has ``min_steps`` or, where these would take less, as many steps as take ``block_seconds`` of CPU time.
     """
+    if not _WHOLE.exists():
+        shutil.rmtree(_COMPILED, ignore_errors=True)
+    _WHOLE.unlink(missing_ok=True)
     try:
         _warm_up(contestants)
         alive = [contestant for contestant in contestants if not contestant.failure]
-        block = {
-            c.name: max(min_steps, math.ceil(block_seconds / c.cpu_seconds_per_step(_CALIBRATION_STEPS))) for c in alive
-        }
+        block = {c.name: _block_steps(c, block_seconds, min_steps) for c in alive}
+        if alive == contestants:
+            _COMPILED.mkdir(parents=True, exist_ok=True)
+            _WHOLE.touch()
         rounds = [{c.name: c.cpu_seconds_per_step(block[c.name]) for c in alive} for _ in range(num_rounds)]
         return {c.name: [each[c.name] for each in rounds] for c in alive}
     finally:
         for contestant in contestants:
             contestant.stop()
+
+
+def _block_steps(contestant: Contestant, block_seconds: float, min_steps: int) -> int:
+    seconds = contestant.cpu_seconds_per_step(_CALIBRATION_STEPS)
+    return min_steps if contestant.failure else max(min_steps, math.ceil(block_seconds / seconds))
 
 
 def _warm_up(contestants: list[Contestant]) -> None:
