@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: sweep test test-slow check bench lock clean
+.PHONY: sweep test test-slow check bench studies lock clean
 
 sweep: .venv/ready
 	$(BIN)/python -m sweep.launch
@@ -21,6 +21,16 @@ check: .venv/ready
 bench: .venv/ready
 	$(BIN)/python -m benchmarks.fit_coverage
 	$(BIN)/python -m benchmarks.keep_memory
+	$(BIN)/python -m benchmarks.training_speed
+	$(BIN)/python -m benchmarks.sweep_overhead
+	$(BIN)/python -m benchmarks.cost_growth
+
+# Trainings for hours; what is done is kept in .cache/studies, so a stopped study goes on.
+studies: .venv/ready
+	$(BIN)/python -m benchmarks.coordinate_check
+	$(BIN)/python -m benchmarks.learning_rate_transfer
+	$(BIN)/python -m benchmarks.ablations
+	$(BIN)/python -m benchmarks.straight_law
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'

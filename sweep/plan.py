@@ -20,14 +20,13 @@ MIN_STEPS = 20  # below this a schedule with warm-up and decay is no schedule
 
 
 def shape_for_budget(budget_flops: float, spec: ModelSpec, vocab_size: int, width_factor: float) -> DecoderConfig:
-    """The compute-optimal shape: width grows with the fourth root of the budget, so N with its square root.
+    """The compute-optimal shape: width grows as a power of the budget, rounded to what splits into whole heads.
 
-    (Hoffmann et al. 2022 found N ~ C^0.5; the constant was measured on this model, docs/LOG.md.)
-    Width is rounded to what splits into whole heads.
+    (Hoffmann et al. 2022 found N ~ C^0.5 for large models, so width ~ C^0.25; constant and exponent of the
+    configuration were measured on this model, docs/LOG.md.)
     """
-    return shape_for_width(
-        width_factor * spec.width_at_reference * (budget_flops / spec.reference_flops) ** 0.25, spec, vocab_size
-    )
+    growth = (budget_flops / spec.reference_flops) ** spec.width_exponent
+    return shape_for_width(width_factor * spec.width_at_reference * growth, spec, vocab_size)
 
 
 def shape_for_width(width: float, spec: ModelSpec, vocab_size: int) -> DecoderConfig:

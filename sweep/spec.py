@@ -36,8 +36,9 @@ class ModelSpec:
     depth: int
     mlp_ratio: int
     conv_taps: int
-    width_at_reference: float  # width at reference_flops; grows with the fourth root of the budget
+    width_at_reference: float  # width at reference_flops
     reference_flops: float
+    width_exponent: float  # width grows as the budget to this power, so parameters to twice of it
     straight_from_flops: float  # the smallest budget from which this recipe's law was measured to be straight
     head_width: int  # heads are as near this width as divides the model
 

@@ -69,11 +69,11 @@ def test_ids_depend_on_all_that_decides_a_result_and_on_nothing_else() -> None:
     assert not {run.run_id for run in make_plan(spec_of(), other_corpus).runs} & ids
 
 
-def test_width_grows_with_the_fourth_root_of_compute_in_whole_heads() -> None:
+def test_width_grows_as_a_power_of_compute_in_whole_heads() -> None:
     spec = spec_of().model
     for budget in (1e9, 1e10, 1e11, 1e12, 1e13, 1e15, 1e18):
         shape = shape_for_budget(budget, spec, 1024, 1.0)
-        assert shape.width == pytest.approx(20 * (budget / 1e11) ** 0.25, abs=shape.num_heads)
+        assert shape.width == pytest.approx(24 * (budget / 1e11) ** 0.26, abs=shape.num_heads)
         assert shape.width % (2 * shape.num_heads) == 0
         assert shape.num_heads == 1 or 24 <= shape.head_width <= 48
 
