@@ -28,10 +28,10 @@ def test_the_row_of_one_budget_is_pinned() -> None:
     """1e11 FLOPs under the default recipe; a change here is another experiment and gives other ids."""
     run = plan_run(shape_for_budget(1e11, spec_of().model, 1024, 1.0), 1e11, 0, "fit", spec_of(), "0" * 64)
     model = run.spec.model
-    assert (model.width, model.depth, model.num_heads) == (20, 3, 1)
-    assert (run.spec.batch_rows, run.spec.num_steps, run.num_tokens) == (2, 1508, 386048)
-    assert run.spec.warmup_tokens == 77210
-    assert run.learning_rates == {"embedding": 0.04, "hidden": 0.01 * 64 / 20, "vector": 0.01}
+    assert (model.width, model.depth, model.num_heads) == (24, 3, 1)
+    assert (run.spec.batch_rows, run.spec.num_steps, run.num_tokens) == (2, 1178, 301568)
+    assert run.spec.warmup_tokens == 60314
+    assert run.learning_rates == {"embedding": 0.04, "hidden": 0.01 * 64 / 24, "vector": 0.01}
     assert run.flops == pytest.approx(1e11, rel=0.002)
     assert run.flops == run.num_tokens * train_flops_per_token(model)
 
@@ -280,13 +280,13 @@ def test_no_run_of_a_chain_ends_in_its_warm_up() -> None:
 
 
 def test_weight_decay_takes_the_given_share_over_the_run() -> None:
-    """Half a weight over the 1508 steps of the pinned row: the same share per step of all matrices, none of vectors."""
+    """Half a weight over the 1178 steps of the pinned row: the same share per step of all matrices, none of vectors."""
     spec = spec_of("recipe.weight_decay_horizons=0.5")
     run = plan_run(shape_for_budget(1e11, spec.model, 1024, 1.0), 1e11, 0, "fit", spec, "0" * 64)
-    assert run.spec.weight_decay_per_step == pytest.approx(0.5 / 1508)
+    assert run.spec.weight_decay_per_step == pytest.approx(0.5 / 1178)
     decay = run.spec.parametrization.weight_decay
-    assert decay["embedding"] == pytest.approx(0.5 / 1508 / 0.04)
-    assert decay["hidden"] == pytest.approx(0.5 / 1508 / (0.01 * 64 / 20))
+    assert decay["embedding"] == pytest.approx(0.5 / 1178 / 0.04)
+    assert decay["hidden"] == pytest.approx(0.5 / 1178 / (0.01 * 64 / 24))
     assert decay["vector"] == 0
 
 
