@@ -153,10 +153,74 @@ def straight_law(result: dict[str, Any]) -> str:
     )
 
 
+# ---- speed ------------------------------------------------------------------------------------
+
+
+def training_speed(result: dict[str, Any]) -> str:
+    parts = [
+        f"Medians of {result['rounds']} rounds in turns, commit {result['code']['commit'][:7]};"
+        f" peers: {', '.join(result['peers'])}."
+    ]
+    for one in result["widths"]:
+        rows = [
+            [row["contestant"], "failed: " + row["failed"].splitlines()[-1][:80], "", "", ""]
+            if "failed" in row
+            else [
+                row["contestant"],
+                str(row["num_threads"]),
+                f"{row['tokens_per_cpu_second']:,.0f}",
+                f"{row['mfu']:.0%}",
+                f"{row['ours_times_as_fast']:.2f}",
+            ]
+            for row in one["contestants"]
+        ]
+        peak = one["peak_flops_per_second"] / 1e9
+        head = ["contestant", "threads", "tokens per CPU second", "MFU", f"{one['ours']} is so many times as fast"]
+        parts += [f"Width {one['width']}, {one['batch_rows']} rows, peak {peak:.0f} GFLOP/s:", table(head, rows)]
+    return "\n\n".join(parts)
+
+
+def sweep_overhead(result: dict[str, Any]) -> str:
+    head = ["", "runs", "wall s", "worker seconds over training seconds", "wall over perfect packing", "idle tail"]
+    rows = [
+        [
+            name,
+            str(result[key]["num_runs"]),
+            f"{result[key]['wall_seconds']:.0f}",
+            f"{result[key]['worker_seconds_over_train_seconds']:.3f}",
+            f"{result[key]['wall_over_perfect_packing']:.3f}",
+            f"{result[key]['idle_tail_share']:.1%}",
+        ]
+        for key, name in (("ladder", "the default ladder's small runs"), ("tiny", "tiny runs"))
+    ]
+    return f"Commit {result['code']['commit'][:7]}.\n\n" + table(head, rows)
+
+
+def cost_growth(result: dict[str, Any]) -> str:
+    rows = [
+        [
+            f"{row['budget_flops']:.2g}",
+            str(row["width"]),
+            str(row["batch_rows"]),
+            "yes" if row["compiled"] else "no",
+            f"{row['cpu_seconds_per_step'] * 1e3:.1f}",
+            f"{row['cpu_seconds_per_flop'] * 1e12:.1f}",
+        ]
+        for row in result["rows"]
+    ]
+    growth = result["dearest_over_cheapest_from_there"]
+    head = ["budget (FLOPs)", "width", "rows", "compiled", "ms a step", "CPU seconds per 1e12 FLOPs"]
+    more = f" From {result['flat_from_flops']:.0e} FLOPs up the dearest costs {growth:.2f} times the cheapest."
+    return f"Commit {result['code']['commit'][:7]}.{more}\n\n" + table(head, rows)
+
+
 SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "straight_law": ("Is the law straight?", straight_law),
     "ablations": ("What each switch of the architecture is worth", ablations),
     "coordinate_check": ("Sizes over width and depth", coordinate_check),
+    "sweep_overhead": ("What a sweep costs beside its trainings", sweep_overhead),
+    "cost_growth": ("Cost over the ladder", cost_growth),
+    "training_speed": ("Training speed beside other tools", training_speed),
     "learning_rate_transfer": ("The best learning rate over width and depth", learning_rate_transfer),
 }
 

@@ -74,7 +74,7 @@ class Contestant:
         line = process.stdout.readline()
         if line:
             return json.loads(line)
-        words = self._log.read_text(errors="replace").strip()
+        words = self._log.read_text(errors="replace").strip().replace(f"{ROOT}/", "")
         self.failure = f"exit code {process.wait()}\n{words[-2000:]}"
         return None
 
