@@ -136,6 +136,11 @@ class RunFolder:
         """The file that names the state at the beginning of the decay, kept for runs that branch off there."""
         return self.path / "checkpoint" / "kept.json"
 
+    @property
+    def compiled_whole(self) -> Path:
+        """Marks that what was compiled for the run, beside it, is all there; gone when the run is done."""
+        return self.path / "compiled" / "whole"
+
     def checkpoint_state(self) -> Path:
         """The newest saved state.
 

@@ -68,7 +68,9 @@ def train(
     fabric = Fabric(accelerator=machine.accelerator, devices=1, precision=machine.precision)  # type: ignore[arg-type]
     fabric.seed_everything(spec.seed, verbose=False)
     model = Decoder(spec.model, spec.parametrization)
-    loss_of, *optimizers = fabric.setup(_compiled(NextTokenLoss(model), run, machine), *make_optimizers(model, run))
+    loss_of, *optimizers = fabric.setup(
+        _compiled(NextTokenLoss(model), run, machine, folder), *make_optimizers(model, run)
+    )
     state = {"model": model, **{f"optimizer_{index}": optimizer for index, optimizer in enumerate(optimizers)}}
 
     length = spec.model.context_length
@@ -111,6 +113,8 @@ def train(
             optimizer.zero_grad(set_to_none=True)
 
         progress.step += 1
+        if folder.compiled_whole.parent.exists() and not folder.compiled_whole.exists():
+            folder.compiled_whole.touch()
         progress.loss_sum += loss
         progress.loss_count += 1
         if not math.isfinite(progress.loss_sum + grad_norm):
@@ -146,6 +150,7 @@ def train(
             last_save = now
 
     _save(fabric, folder, state, progress)
+    shutil.rmtree(folder.compiled_whole.parent, ignore_errors=True)
     _finish(folder, run, machine, "done", "", progress)
 
 
@@ -159,19 +164,23 @@ def _backward(fabric: Fabric, loss_of: Any, batch: Tensor, num_parts: int) -> fl
     return total
 
 
-def _compiled(loss_of: torch.nn.Module, run: PlannedRun, machine: MachineSpec) -> Any:
+def _compiled(loss_of: torch.nn.Module, run: PlannedRun, machine: MachineSpec, folder: RunFolder) -> Any:
     """Compile what pays for it: runs of many FLOPs, and only where there is a compiler.
 
     By the run's size, never by what happens to be free: compiled and plain arithmetic differ in their last bits.
     """
-    if machine.compile_from_flops is None or run.flops < machine.compile_from_flops:
+    if machine.compile_from_flops is None or run.budget_flops < machine.compile_from_flops:
         return loss_of
     on_cpu = machine.accelerator == "cpu"
     if on_cpu and shutil.which(os.environ.get("CXX", "g++")) is None:
         log.warning("run %s is not compiled: there is no C++ compiler (g++, or the one that CXX names)", run.run_id)
         return loss_of
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(machine.cache_dir).resolve() / "inductor"))
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a pool of helpers would outlive the worker
+    if not folder.compiled_whole.exists():  # a kill in the midst of it leaves libraries that can't be loaded
+        shutil.rmtree(folder.compiled_whole.parent, ignore_errors=True)
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder.compiled_whole.parent.resolve())
+    from torch._inductor import config as inductor_config
+
+    inductor_config.compile_threads = 1  # a pool of helpers would outlive the worker
     return torch.compile(loss_of, dynamic=False, mode="default" if on_cpu else "reduce-overhead")
 
 
