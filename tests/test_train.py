@@ -233,7 +233,7 @@ def without_trunk(run: PlannedRun) -> PlannedRun:
     return replace(run, branches_from=None, branches_at_step=0, keeps_step=None)
 
 
-@pytest.fixture(scope="module", params=["adamw", "muon"])
+@pytest.fixture(scope="module", params=["adamw", pytest.param("muon", marks=pytest.mark.slow)])
 def chain(request: pytest.FixtureRequest, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     grid = (*tiny.ISOFLOP, "grid.budgets_flops=[1e8,1.6e8,2.6e8]", "grid.num_seeds=[1,1,1]", "recipe.min_batch_rows=3")
     rule = (f"recipe.optimizer={request.param}", "recipe.weight_decay_horizons=0.5")
