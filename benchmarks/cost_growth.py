@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.peers.contest import ours, take_turns
 from benchmarks.study import configured, corpus_of, planned, write_result
-from sweep.provenance import code_version, library_versions
+from sweep.provenance import library_versions
 from sweep.run_spec import PlannedRun
 from sweep.spec import MachineSpec
 
@@ -78,7 +78,6 @@ def main() -> None:
     value = {
         "rounds": arguments.rounds,
         "num_cpus": os.cpu_count(),
-        "code": code_version(),
         "libraries": library_versions(),
         "flat_from_flops": FLAT_FROM_FLOPS,
         "dearest_over_cheapest_from_there": growth,

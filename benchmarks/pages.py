@@ -157,10 +157,7 @@ def straight_law(result: dict[str, Any]) -> str:
 
 
 def training_speed(result: dict[str, Any]) -> str:
-    parts = [
-        f"Medians of {result['rounds']} rounds in turns, commit {result['code']['commit'][:7]};"
-        f" peers: {', '.join(result['peers'])}."
-    ]
+    parts = [f"Medians of {result['rounds']} rounds in turns; peers: {', '.join(result['peers'])}."]
     for one in result["widths"]:
         rows = [
             [row["contestant"], "failed: " + row["failed"].splitlines()[-1][:80], "", "", ""]
@@ -193,7 +190,7 @@ def sweep_overhead(result: dict[str, Any]) -> str:
         ]
         for key, name in (("ladder", "the default ladder's small runs"), ("tiny", "tiny runs"))
     ]
-    return f"Commit {result['code']['commit'][:7]}.\n\n" + table(head, rows)
+    return table(head, rows)
 
 
 def cost_growth(result: dict[str, Any]) -> str:
@@ -211,7 +208,7 @@ def cost_growth(result: dict[str, Any]) -> str:
     growth = result["dearest_over_cheapest_from_there"]
     head = ["budget (FLOPs)", "width", "rows", "compiled", "ms a step", "CPU seconds per 1e12 FLOPs"]
     more = f" From {result['flat_from_flops']:.0e} FLOPs up the dearest costs {growth:.2f} times the cheapest."
-    return f"Commit {result['code']['commit'][:7]}.{more}\n\n" + table(head, rows)
+    return f"{more.strip()}\n\n" + table(head, rows)
 
 
 SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
@@ -233,8 +230,9 @@ def main() -> None:
     for name, (title, write) in SECTIONS.items():
         path: Path = RESULTS / f"{name}.json"
         if path.exists():
-            command = f"`python -m benchmarks.{name}` (`benchmarks/results/{name}.json`)"
-            parts += [f"## {title}", command, write(read_json(path))]
+            result = read_json(path)
+            command = f"`python -m benchmarks.{name}` at commit {result['code']['commit'][:7]}"
+            parts += [f"## {title}", f"{command} (`benchmarks/results/{name}.json`)", write(result)]
     PAGE.write_text("\n\n".join(parts) + "\n")
 
 

@@ -21,6 +21,7 @@ import sweep.launch  # noqa: F401  (registers the configuration's schema)
 from sweep.data import Corpus, prepare_corpus
 from sweep.folder import RunFolder, read_json, write_json
 from sweep.plan import plan_run, shape_for_budget
+from sweep.provenance import code_version
 from sweep.run_spec import PlannedRun
 from sweep.spec import SweepSpec
 
@@ -128,6 +129,7 @@ def result(trial: Trial) -> dict[str, Any]:
 
 
 def write_result(name: str, value: dict[str, Any]) -> None:
+    """Keep what a benchmark found, and the version of the code that it found it with."""
     RESULTS.mkdir(exist_ok=True)
-    write_json(RESULTS / f"{name}.json", value)
-    print(json.dumps({"written": str(RESULTS / f"{name}.json")}))
+    write_json(RESULTS / f"{name}.json", {"code": code_version(), **value})
+    print(json.dumps({"written": f"{RESULTS.name}/{name}.json"}))

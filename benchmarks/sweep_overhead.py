@@ -24,7 +24,7 @@ from benchmarks.study import ROOT, configured, corpus_of, write_result
 from sweep.data import Corpus
 from sweep.folder import SweepFolder, read_json
 from sweep.plan import make_plan
-from sweep.provenance import code_version, library_versions
+from sweep.provenance import library_versions
 from sweep.run_spec import PlannedRun
 from sweep.spec import SweepSpec
 from sweep.workers import Job, run_all
@@ -103,7 +103,7 @@ def main() -> None:
     for name, spec in settings.items():
         results[name] = measure(spec, corpus)
         print(line(name, results[name]), flush=True)
-    facts = {"code": code_version(), "libraries": library_versions(), "import_seconds": import_seconds}
+    facts = {"libraries": library_versions(), "import_seconds": import_seconds}
     write_result("sweep_overhead", {**facts, **results})
 
 

@@ -31,7 +31,7 @@ from benchmarks.study import ROOT, configured, corpus_of, write_result
 from models.config import DecoderConfig, forward_flops_per_token, train_flops_per_token
 from sweep.data import Corpus
 from sweep.plan import plan_run, planned_run, shape_for_width
-from sweep.provenance import code_version, library_versions
+from sweep.provenance import library_versions
 from sweep.run_spec import PlannedRun
 from sweep.spec import SweepSpec
 
@@ -176,7 +176,6 @@ def main() -> None:
         "rounds": arguments.rounds,
         "block_seconds": arguments.block_seconds,
         "num_cpus": os.cpu_count(),
-        "code": code_version(),
         "libraries": library_versions(),
         "peers": (PEERS / "requirements.txt").read_text().split(),
         "widths": measured,
