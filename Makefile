@@ -47,4 +47,4 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv .cache
+	rm -rf .venv .venv-peers .cache

@@ -213,7 +213,7 @@ def cost_growth(result: dict[str, Any]) -> str:
 
 SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "straight_law": ("Is the law straight?", straight_law),
-    "ablations": ("What each switch of the architecture is worth", ablations),
+    "ablations": ("What each switch of the recipe is worth", ablations),
     "coordinate_check": ("Sizes over width and depth", coordinate_check),
     "sweep_overhead": ("What a sweep costs beside its trainings", sweep_overhead),
     "cost_growth": ("Cost over the ladder", cost_growth),

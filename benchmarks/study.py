@@ -1,7 +1,7 @@
 """Trainings beside the ladder, for the studies in this folder: planned, trained and evaluated by the product's code.
 
 A study is a list of trials. A trial is a planned run and, for an ablation, a change to the freshly built
-decoder. What is done stays in ``.cache/studies``, so a study goes on where it was stopped.
+decoder. What is done stays in ``.cache/studies``, so a study goes on where it was stopped unless the code has changed.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ import sweep.launch  # noqa: F401  (registers the configuration's schema)
 from sweep.data import Corpus, prepare_corpus
 from sweep.folder import RunFolder, read_json, write_json
 from sweep.plan import plan_run, shape_for_budget
-from sweep.provenance import code_version
+from sweep.provenance import code_sha256, code_version
 from sweep.run_spec import PlannedRun
 from sweep.spec import SweepSpec
 
@@ -40,7 +40,8 @@ class Trial:
 
     @property
     def folder(self) -> RunFolder:
-        key = hashlib.sha256(f"{self.label if self.edit else ''}|{self.run.run_id}".encode()).hexdigest()[:16]
+        change = self.label if self.edit else ""
+        key = hashlib.sha256(f"{change}|{self.run.run_id}|{code_sha256()}".encode()).hexdigest()[:16]
         return RunFolder(CACHE / f"{self.run.run_id}-{key}")
 
 
@@ -78,9 +79,8 @@ def run_trials(trials: list[Trial], corpus: Corpus, spec: SweepSpec) -> list[dic
     return [result(trial) for trial in trials]
 
 
-_JOB: tuple[
-    list[Trial], Corpus, SweepSpec
-]  # inherited by the forked processes: an edit is a function and can't be sent
+# Inherited by the forked processes: an edit is a function and can't be sent.
+_JOB: tuple[list[Trial], Corpus, SweepSpec]
 
 
 def _run(index: int) -> int:

@@ -113,8 +113,6 @@ def train(
             optimizer.zero_grad(set_to_none=True)
 
         progress.step += 1
-        if folder.compiled_whole.parent.exists() and not folder.compiled_whole.exists():
-            folder.compiled_whole.touch()
         progress.loss_sum += loss
         progress.loss_count += 1
         if not math.isfinite(progress.loss_sum + grad_norm):
@@ -217,6 +215,8 @@ def _save(fabric: Fabric, folder: RunFolder, state: dict[str, Any], progress: _P
     for older in path.parent.glob(f"{folder.checkpoint.stem}-*.pt"):
         if older != path:
             older.unlink()
+    if folder.compiled_whole.parent.exists():  # a step has been made, so the compiler is through
+        folder.compiled_whole.touch()
 
 
 def _save_as(fabric: Fabric, pointer: Path, step: int, state: dict[str, Any]) -> Path:

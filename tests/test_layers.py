@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-STAGES = {"plan", "train", "evaluate", "collect", "fit", "seal", "verify", "report", "status", "data"}
+STAGES = {"plan", "train", "evaluate", "collect", "optimum", "fit", "seal", "verify", "report", "status", "data"}
 NEEDS_TORCH = {"train", "evaluate", "optim"}
 KNOWS_ALL = {"pipeline", "workers", "launch"}
 
