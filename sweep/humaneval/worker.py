@@ -1,0 +1,57 @@
+"""A checker in a process of its own, told by the pool what to judge: ``python -m sweep.humaneval.worker FD``."""
+
+import os
+import sys
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from sweep.errors import SweepError
+from sweep.humaneval import canary
+from sweep.humaneval.checker import Checker
+from sweep.humaneval.problems import Problem
+from sweep.humaneval.sandbox import Sandbox
+from sweep.humaneval.server import Options
+
+MEMORY_BYTES = 1 << 30
+_CPU_SECONDS = 600  # of one process; the checker's own limits are far below
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a worker is started with."""
+
+    problems: dict[str, Problem]
+    unsafe: bool
+
+
+def main(connection: "Connection[Any, Any]") -> None:
+    """Answer the order with the sandbox's layers, then each (task id, completion) with its verdict.
+
+    An error goes back in an answer's place and ends the worker, as does the pool's end of the connection closing.
+    """
+    order: Order = connection.recv()
+    try:
+        with Sandbox(Options(MEMORY_BYTES, _CPU_SECONDS, filter_system_calls=not order.unsafe)) as sandbox:
+            allowed = canary.verify(sandbox, MEMORY_BYTES, order.unsafe)
+            connection.send({**sandbox.layers, "seccomp": not order.unsafe, "allowed": allowed})
+            _silence()
+            checker = Checker(order.problems, sandbox)
+            while True:
+                task_id, completion = connection.recv()
+                connection.send(checker.judge(task_id, completion))
+    except SweepError as error:
+        connection.send(error)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass  # the pool is gone
+
+
+def _silence() -> None:
+    """Tests may print; nobody reads it."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    sys.stdout = open(null, "w", encoding="utf-8", errors="replace")  # noqa: PTH123, SIM115
+
+
+if __name__ == "__main__":
+    main(Connection(int(sys.argv[1])))
