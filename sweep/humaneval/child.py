@@ -68,7 +68,8 @@ def _load(body: bytes, shared: bool) -> tuple[bytes, Callable[..., Any] | None]:
     random.seed(0)
     namespace: dict[str, Any] = {}
     try:
-        code = compile(source, "program", "exec", dont_inherit=True)
+        # Decoded: in bytes, a line "coding: rot13" would be obeyed.
+        code = compile(source.decode(), "program", "exec", dont_inherit=True)
         if shared and not is_tame(code):
             return WILD, None
         exec(code, namespace)

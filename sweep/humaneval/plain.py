@@ -16,7 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 MAX_DEPTH = 100
-MAX_ITEMS = 200_000  # taken from an iterator
+MAX_ITEMS = 200_000  # taken from an iterator or a range
+MAX_HASHED = 50_000  # in a set or dictionary: forged items can all have one hash, and cost the square of their number
 MAX_INT_BITS = 1 << 16
 MAX_DIGITS = 10_000  # of a decimal
 MAX_BYTES = 4 << 20  # of a message
@@ -155,25 +156,38 @@ def _list(part: list[Any], depth: int) -> list[Any]:
     return [_value(item, depth) for item in part]
 
 
+def _hashed(part: list[Any], depth: int) -> list[Any]:
+    if len(part) > MAX_HASHED:
+        raise NotPlain(f"a set or dictionary of more than {MAX_HASHED} items")
+    return _list(part, depth)
+
+
 def _dict(part: list[Any], depth: int) -> dict[Any, Any]:
-    return {_value(key, depth): _value(item, depth) for key, item in part}
+    return dict(_hashed(part, depth))
+
+
+def _range(part: list[Any], depth: int) -> range:
+    value = range(*_list(part, depth))
+    if value[MAX_ITEMS:]:
+        raise NotPlain(f"a range of more than {MAX_ITEMS} numbers")
+    return value
 
 
 _BUILDERS: dict[str, Callable[[Any, int], Any]] = {
     "int": _integer,
     "tuple": lambda part, depth: tuple(_list(part, depth)),
     "dict": _dict,
-    "set": lambda part, depth: set(_list(part, depth)),
-    "frozenset": lambda part, depth: frozenset(_list(part, depth)),
+    "set": lambda part, depth: set(_hashed(part, depth)),
+    "frozenset": lambda part, depth: frozenset(_hashed(part, depth)),
     "deque": lambda part, depth: collections.deque(_list(part, depth)),
-    "keys": lambda part, depth: dict.fromkeys(_list(part, depth)).keys(),
+    "keys": lambda part, depth: dict.fromkeys(_hashed(part, depth)).keys(),
     "values": lambda part, depth: dict(enumerate(_list(part, depth))).values(),
-    "items": lambda part, depth: dict(_list(part, depth)).items(),
+    "items": lambda part, depth: dict(_hashed(part, depth)).items(),
     "iter": lambda part, depth: iter(_list(part, depth)),
     "bytes": lambda part, _: bytes.fromhex(part),
     "bytearray": lambda part, _: bytearray.fromhex(part),
     "complex": lambda part, _: complex(*part),
-    "range": lambda part, depth: range(*_list(part, depth)),
+    "range": _range,
     "fraction": lambda part, depth: fractions.Fraction(*_list(part, depth)),
     "decimal": _decimal,
     "opaque": lambda part, _: Opaque(str(part)[:80]),

@@ -21,9 +21,9 @@ from sweep.humaneval.worker import Order
 _IN_FLIGHT = 32  # jobs given to a worker ahead of its answers,
 _IN_FLIGHT_CHARS = 16_384  # and their length: a pipe that is full would make the pool wait for a worker that hangs
 _AHEAD = 4096  # samples read ahead of the oldest one without a verdict
-_SILENT_SECONDS = 60.0  # a worker without an answer for so long is ended
+_SILENT_SECONDS = 30.0  # a worker without an answer for so long is ended
 _STOP_SECONDS = 3.0
-_MOST_DEATHS = 2  # checkers that a program may take with it before it is given up
+_MOST_DEATHS = 1  # checkers that a program may take with it before it is given up
 
 Sample = tuple[str, str]  # task id, completion
 

@@ -56,8 +56,8 @@ class Child:
         self._limits = Limits(0.0, 0.0)
 
     def start_clock(self, limits: Limits) -> None:
-        """Count from now; a first program is charged with its process's start too, a millisecond."""
-        self._cpu_before = time.clock_gettime(self._clock) if self.programs else 0.0
+        """Count from now; a first program is charged with its process's start too, a millisecond. Raises Fault."""
+        self._cpu_before = self._cpu_seconds() if self.programs else 0.0
         self._wall_before = time.monotonic()
         self._limits = limits
         self.programs += 1
@@ -103,11 +103,14 @@ class Child:
             data += more
         return data
 
-    def _seconds_left(self) -> float:
+    def _cpu_seconds(self) -> float:
         try:
-            used = time.clock_gettime(self._clock) - self._cpu_before
+            return time.clock_gettime(self._clock)
         except OSError:
             raise Fault("the process died") from None
+
+    def _seconds_left(self) -> float:
+        used = self._cpu_seconds() - self._cpu_before
         waited = time.monotonic() - self._wall_before
         left = min(self._limits.cpu_seconds - used, self._limits.wall_seconds - waited)
         if left <= 0:
@@ -174,14 +177,16 @@ class Sandbox:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         # The child's first word carries its pid as this process sees it, whatever namespace it was forked in.
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        ours.settimeout(_START_SECONDS)
         try:
-            socket.send_fds(self._control, [FORK[slot]], [theirs.fileno()])
-            theirs.close()
-            ours.settimeout(_START_SECONDS)
+            with theirs:
+                socket.send_fds(self._control, [FORK[slot]], [theirs.fileno()])
             up, ancillary, _, _ = ours.recvmsg(5, socket.CMSG_SPACE(_CREDENTIALS.size))
         except OSError as error:
+            ours.close()
             raise ServerLost(f"no child could be started: {error}") from error
         if up[4:] != child.UP or not ancillary:
+            ours.close()
             raise ServerLost("no child could be started")
         return Child(ours, _CREDENTIALS.unpack(ancillary[0][2][: _CREDENTIALS.size])[0])
 

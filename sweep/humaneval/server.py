@@ -56,6 +56,7 @@ def main(control_fd: int, options: Options) -> None:
     gc.freeze()
     gc.disable()
     control.send(json.dumps(layers).encode())
+    os.dup2(1, 2)  # errors of this start went to the sandbox, later ones nowhere
     _serve(control, system_calls, options)
 
 

@@ -1,8 +1,9 @@
 """A checker in a process of its own, told by the pool what to judge: ``python -m sweep.humaneval.worker FD``."""
 
 import os
+import resource
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -13,8 +14,9 @@ from sweep.humaneval.problems import Problem
 from sweep.humaneval.sandbox import Sandbox
 from sweep.humaneval.server import Options
 
-MEMORY_BYTES = 1 << 30
-_CPU_SECONDS = 600  # of one process; the checker's own limits are far below
+# Processor seconds are those of a process: a backstop far above the checker's own limits.
+OPTIONS = Options(memory_bytes=1 << 30, cpu_seconds=600, filter_system_calls=True)
+_OWN_MEMORY_BYTES = 4 << 30
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,10 @@ def main(connection: "Connection[Any, Any]") -> None:
     """
     order: Order = connection.recv()
     try:
-        with Sandbox(Options(MEMORY_BYTES, _CPU_SECONDS, filter_system_calls=not order.unsafe)) as sandbox:
-            allowed = canary.verify(sandbox, MEMORY_BYTES, order.unsafe)
+        with Sandbox(replace(OPTIONS, filter_system_calls=not order.unsafe)) as sandbox:
+            allowed = canary.verify(sandbox, OPTIONS.memory_bytes, order.unsafe)
             connection.send({**sandbox.layers, "seccomp": not order.unsafe, "allowed": allowed})
-            _silence()
+            _limit_itself()
             checker = Checker(order.problems, sandbox)
             while True:
                 task_id, completion = connection.recv()
@@ -46,8 +48,9 @@ def main(connection: "Connection[Any, Any]") -> None:
         pass  # the pool is gone
 
 
-def _silence() -> None:
-    """Tests may print; nobody reads it."""
+def _limit_itself() -> None:
+    """A test may print, which nobody reads, or make a list as long as an answer says."""
+    resource.setrlimit(resource.RLIMIT_AS, (_OWN_MEMORY_BYTES, _OWN_MEMORY_BYTES))
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     sys.stdout = open(null, "w", encoding="utf-8", errors="replace")  # noqa: PTH123, SIM115
