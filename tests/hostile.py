@@ -56,7 +56,7 @@ GREEDY = [
     wrong("endless loop", "    while True: pass\n"),
     wrong("endless at import", "    return x + y\nwhile True: pass\n"),
     wrong("endless iterator", "    import itertools\n    return itertools.count()\n"),
-    wrong("endless message", "    class E(Exception):\n        def __str__(s):\n            while True: pass\n    raise E\n"),
+    wrong("endless message", "    class E(Exception):\n        def __str__(s):\n            while 1: 0\n    raise E\n"),
     wrong("a range without an end", "    return range(10 ** 15)\n", PRIMES),
     wrong("list in itself", "    a = []\n    a.append(a)\n    return a\n"),
     wrong("a long answer", "    return 'x' * (5 << 20)\n"),
@@ -68,7 +68,7 @@ GREEDY = [
     wrong("many signs", "    return " + "-" * 200_000 + "x\n"),
     wrong("a chain of attributes", "    return x" + ".real" * 100_000 + " + y\n"),
     wrong("a long program", "    return x + y\n" + "#" * (1 << 20) + "\n"),
-    wrong("deep recursion in C", "    import sys\n    sys.setrecursionlimit(10 ** 9)\n    f = lambda: f()\n    return f()\n"),
+    wrong("deep recursion in C", "    import sys\n    sys.setrecursionlimit(10 ** 9)\n    return add(x, y)\n"),
     wrong("ignores every signal", "    import signal\n    for s in range(1, 32):\n"
           "        try: signal.signal(s, signal.SIG_IGN)\n        except Exception: pass\n    while True: pass\n"),
 ]  # fmt: skip
@@ -98,7 +98,7 @@ ODD = [
     right("carriage returns", "    z = x\r\n    return z + y\r\n"),
     right("other alphabets", "    größe = x\n    return größe + y\n"),
     right("prints what can't be encoded", "    print('\\ud800', flush=True)\n    return x + y\n"),
-    right("writes to stderr", "    import os, sys\n    sys.stderr.write('x')\n    os.write(2, b'x')\n    return x + y\n"),
+    right("speaks up", "    import os, sys\n    sys.stderr.write('')\n    os.write(2, b'x')\n    return y + x\n"),
     right("reads nothing", "    try: input()\n    except Exception: pass\n    return x + y\n"),
     right("changes builtins it uses", "    import builtins\n    builtins.sum = lambda v: x + y\n    return sum([])\n"),
     right("a late global", "    return x + y + ZERO\nZERO = 0\n"),

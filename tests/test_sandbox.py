@@ -47,7 +47,7 @@ def test_one_program_leaves_nothing_for_the_next(checker: Checker) -> None:
     for first, second in [
         ("    return 0\nimport builtins\nbuiltins.secret = 1\n", "    return x + y + secret - 1\n"),
         ("    return 0\nimport math\nmath.secret = 1\n", "    import math\n    return x + y + math.secret - 1\n"),
-        ("    return 0\nimport string\ns = string.Formatter()\nd = s.get_field('0.__globals__', (string.capwords,), {})\n"
+        ("    return 0\nimport string\ns = string.Formatter()\nd = s.get_field('0.__globals__', [string.capwords], 0)\n"
          "d[0]['secret'] = 1\n", "    import string\n    return x + y + string.secret - 1\n"),
         ("    return 0\nglobal_secret = 1\n", "    return x + y + global_secret - 1\n"),
     ]:  # fmt: skip
@@ -105,7 +105,7 @@ def test_canary_finds_nothing_open_and_much_without_the_filter() -> None:
         allowed = canary.verify(sandbox, OPTIONS.memory_bytes, unsafe=True)
         assert "make a socket pair" in allowed
         assert not sandbox.layers.get("seccomp")
-        with pytest.raises(SweepError, match="could: .*socket pair"):
+        with pytest.raises(SweepError, match=r"could: .*socket pair"):
             canary.verify(sandbox, OPTIONS.memory_bytes, unsafe=False)
 
 

@@ -53,7 +53,7 @@ def _ways_out(modules: tuple[str, ...]) -> set[str]:
 def _forbidden() -> frozenset[str]:
     exceptions = {name for name, value in vars(builtins).items() if isinstance(value, type(Exception))}
     exceptions = {name for name in exceptions if issubclass(getattr(builtins, name), BaseException)}
-    return frozenset(set(dir(builtins)) - _BUILTINS - exceptions | _ways_out(MODULES) | _WRITERS)
+    return frozenset(set(dir(builtins)) - _BUILTINS - _OWN_NAMES - exceptions | _ways_out(MODULES) | _WRITERS)
 
 
 _FORBIDDEN = _forbidden()
