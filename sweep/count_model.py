@@ -36,7 +36,7 @@ Counts = NDArray[np.int64]
 _LEVEL_SD, _EXPONENT_SD = 10.0, 1.0  # of a and k about 0: no more than that the equations can always be solved
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
-_LARGEST = 6.0  # of log(-log p): a pass rate of exp(-400) is zero for every number of samples
+_LEAST, _LARGEST = -50.0, 6.0  # of log(-log p): pass rates that are 1 and 0 for every number of samples
 _LARGEST_VARIANCE = 4.0  # of log(-log p) where expectations are taken; five nodes see no further
 _LONGEST_STEP = 2.0
 _STEPS = 300
@@ -129,7 +129,7 @@ def _fit(correct: Counts, samples: Counts, x_R: Array, spreads: Spreads, estimat
 
 def log_likelihood_derivatives(correct: Array, samples: Array, eta: Array) -> tuple[Array, Array]:
     """First derivative of c log p + (n-c) log(1-p) by eta = log(-log p), and minus the second, never negative."""
-    nats = np.exp(np.minimum(eta, _LARGEST))
+    nats = np.exp(np.clip(eta, _LEAST, _LARGEST))
     miss = -np.expm1(-nats)
     odds = nats * np.exp(-nats) / miss  # of -log p times p / (1 - p): 1 for p near 1
     return (samples - correct) * odds - correct * nats, correct * nats + (samples - correct) * odds * (nats / miss - 1)

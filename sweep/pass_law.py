@@ -132,8 +132,7 @@ def pass_law(
                 f"the interval reaches to {widest:.3g} times the prediction or its inverse (more than {WIDE:g}): these"
                 " counts say next to nothing about the target; more runs, more samples or a nearer target would"
             )
-    solved_P = (counts.correct_2RP[half] > 0).all(axis=0)
-    report_R, digamma_R = _means(counts, half, solved_P)
+    solved_P = _solved_by_all(counts, half)
     return PassLaw(
         target_flops=float(target_flops),
         level=level,
@@ -146,14 +145,13 @@ def pass_law(
         samples_needed=needed,
         samples_needed_is_least=is_least,
         likelihood=headline,
-        report=_power_law(counts.flops_R, report_R, target_flops, num_budgets),
-        digamma=_power_law(counts.flops_R, digamma_R, target_flops, num_budgets),
+        **power_laws(counts, target_flops, half),
         dropped=[
             Dropped(task, [r for r, c in zip(counts.run_ids, counts.correct_2RP[half][:, i], strict=True) if c == 0])
             for i, task in enumerate(counts.tasks)
             if not solved_P[i]
         ],
-        observed=_observed(counts, half, report_R, digamma_R),
+        observed=_observed(counts, half),
     )
 
 
@@ -209,19 +207,29 @@ def _samples_needed(counts: PassCounts, half: int) -> tuple[int | None, bool]:
 # ---- the two simple estimates -----------------------------------------------------------------
 
 
-def _means(counts: PassCounts, half: int, solved_P: NDArray[np.bool_]) -> tuple[Array | None, Array | None]:
+def power_laws(counts: PassCounts, target_flops: float, half: int) -> dict[str, Simple]:
+    """The estimates ``report`` and ``digamma``."""
+    return {name: _power_law(counts.flops_R, nats_R, target_flops) for name, nats_R in _means(counts, half).items()}
+
+
+def _solved_by_all(counts: PassCounts, half: int) -> NDArray[np.bool_]:
+    return (counts.correct_2RP[half] > 0).all(axis=0)
+
+
+def _means(counts: PassCounts, half: int) -> dict[str, Array | None]:
     """(R) each: means of -log(c/n) and of the unbiased -log p over the problems that every run solved, if any."""
+    solved_P = _solved_by_all(counts, half)
     if not solved_P.any() or len(counts.run_ids) == 0:
-        return None, None
+        return {"report": None, "digamma": None}
     samples, correct = counts.samples_2RP[half][:, solved_P], counts.correct_2RP[half][:, solved_P]
     unbiased = log_pass_rate(samples, correct, counts.stopped_at_success[half][:, solved_P])
-    return -np.log(correct / samples).mean(axis=1), -unbiased.mean(axis=1)
+    return {"report": -np.log(correct / samples).mean(axis=1), "digamma": -unbiased.mean(axis=1)}
 
 
-def _power_law(flops_R: Array, nats_R: Array | None, target_flops: float, num_budgets: int) -> Simple:
+def _power_law(flops_R: Array, nats_R: Array | None, target_flops: float) -> Simple:
     if nats_R is None:
         return Simple(None, None, "no problem was solved at least once by every run")
-    if num_budgets < 2:
+    if budget_groups(flops_R).max() == 0:
         return Simple(None, None, "one budget gives no slope")
     if np.any(nats_R <= 0):
         return Simple(None, None, "a run solved all these problems with every sample: log 0")
@@ -229,7 +237,9 @@ def _power_law(flops_R: Array, nats_R: Array | None, target_flops: float, num_bu
     return Simple(float(np.exp(log_alpha)), float(-slope), "")
 
 
-def _observed(counts: PassCounts, half: int, report_R: Array | None, digamma_R: Array | None) -> list[Observed]:
+def _observed(counts: PassCounts, half: int) -> list[Observed]:
+    means = _means(counts, half)
+    report_R, digamma_R = means["report"], means["digamma"]
     rows = []
     for run, run_id in enumerate(counts.run_ids):
         tried = counts.samples_2RP[half, run] > 0
