@@ -32,7 +32,7 @@ _CURVE_POINTS = 40
 
 
 @dataclass(frozen=True)
-class Simple:
+class PowerLaw:
     """A power law through means over the problems that every run solved; None where there is none, with the reason."""
 
     prediction_nats: float | None  # alpha: -E_P[log pass_rate] at the target
@@ -97,11 +97,11 @@ class PassLaw:
     num_problems: int
     forecastable: bool
     not_forecastable_because: list[str]
-    samples_needed: int | None  # per problem and run, where more samples would help
+    samples_needed: int | None  # per problem and budget, where more samples would help
     samples_needed_is_least: bool  # nothing was seen from which the number could be read: it takes that many or more
     likelihood: Headline | None
-    report: Simple
-    digamma: Simple
+    report: PowerLaw
+    digamma: PowerLaw
     dropped: list[Dropped]
     observed: list[Observed]
 
@@ -201,13 +201,13 @@ def _samples_needed(counts: PassCounts, half: int) -> tuple[int | None, bool]:
     if decisive == 0:
         return None, False
     at = np.argwhere(rate == decisive)
-    return math.ceil(MIN_RARER / decisive), bool(all(rarer[tuple(place)] == 0 for place in at))
+    return math.ceil(MIN_RARER / decisive), bool(any(rarer[tuple(place)] == 0 for place in at))
 
 
 # ---- the two simple estimates -----------------------------------------------------------------
 
 
-def power_laws(counts: PassCounts, target_flops: float, half: int) -> dict[str, Simple]:
+def power_laws(counts: PassCounts, target_flops: float, half: int) -> dict[str, PowerLaw]:
     """The estimates ``report`` and ``digamma``."""
     return {name: _power_law(counts.flops_R, nats_R, target_flops) for name, nats_R in _means(counts, half).items()}
 
@@ -226,15 +226,15 @@ def _means(counts: PassCounts, half: int) -> dict[str, Array | None]:
     return {"report": -np.log(correct / samples).mean(axis=1), "digamma": -unbiased.mean(axis=1)}
 
 
-def _power_law(flops_R: Array, nats_R: Array | None, target_flops: float) -> Simple:
+def _power_law(flops_R: Array, nats_R: Array | None, target_flops: float) -> PowerLaw:
     if nats_R is None:
-        return Simple(None, None, "no problem was solved at least once by every run")
+        return PowerLaw(None, None, "no problem was solved at least once by every run")
     if budget_groups(flops_R).max() == 0:
-        return Simple(None, None, "one budget gives no slope")
+        return PowerLaw(None, None, "one budget gives no slope")
     if np.any(nats_R <= 0):
-        return Simple(None, None, "a run solved all these problems with every sample: log 0")
+        return PowerLaw(None, None, "a run solved all these problems with every sample: log 0")
     slope, log_alpha = np.polyfit(np.log(flops_R / target_flops), np.log(nats_R), 1)
-    return Simple(float(np.exp(log_alpha)), float(-slope), "")
+    return PowerLaw(float(np.exp(log_alpha)), float(-slope), "")
 
 
 def _observed(counts: PassCounts, half: int) -> list[Observed]:

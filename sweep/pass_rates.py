@@ -13,7 +13,7 @@ without a budget, 0.05 nats at n p = 2, and unbounded where n p is small. No est
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import digamma, gammaln
+from scipy.special import digamma
 
 Array = NDArray[np.float64]
 
@@ -51,10 +51,10 @@ def pass_at_k(samples: ArrayLike, correct: ArrayLike, k: int) -> Array:
     n, c, _ = _checked(samples, correct, False)
     if k < 1 or np.any(n < k):
         raise ValueError(f"pass@{k} needs k >= 1 and at least k samples")
-    wrong = n - c
-    enough = np.maximum(wrong, k)  # with fewer wrong samples than k one of any k is right
-    log_none = gammaln(enough + 1) - gammaln(enough - k + 1) - gammaln(n + 1) + gammaln(n - k + 1)
-    return np.where(wrong < k, 1.0, np.where(c == 0, 0.0, -np.expm1(log_none)))
+    none = np.ones(n.shape)
+    for drawn in range(k):
+        none = none * np.maximum(n - c - drawn, 0) / (n - drawn)
+    return 1 - none
 
 
 def _checked(samples: ArrayLike, correct: ArrayLike, stopped: ArrayLike) -> tuple[Array, Array, Array]:
