@@ -20,7 +20,8 @@ there is one solution. Newton's method finds it; problems are eliminated from it
 Spreads are the fixed point of restricted maximum likelihood (Schall 1991) with a Rayleigh prior each, which keeps them
 from 0 and from infinity (Chung et al. 2013, "A nondegenerate penalized likelihood estimator for variance parameters").
 
-Shape suffixes: B batch (fits of one design at once), P problems, R runs, Q level and slope, G = 2 + R shared effects.
+Shape suffixes: B batch (fits of one design at once), P problems, R runs, C coefficients of the law (a, -k and, where it
+may bend, what multiplies x squared), Q level and slope of a problem, G = C + R shared effects.
 """
 
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from scipy.special import digamma
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
-_LEVEL_SD, _EXPONENT_SD = 10.0, 1.0  # of a and k about 0: no more than that the equations can always be solved
+_LAW_SD = np.array([10.0, 1.0, 0.02])  # of a, k and the bend about 0: no more than that the equations can be solved
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 _LEAST, _LARGEST = -50.0, 6.0  # of log(-log p): pass rates that are 1 and 0 for every number of samples
@@ -60,18 +61,26 @@ PRIOR_SCALES = Spreads(problem=np.array([1.0]), slope=np.array([0.1]), run=np.ar
 class CountModel(NamedTuple):
     """The fitted law: means of all effects; problems' covariances are those given the shared effects."""
 
-    level_B: Array  # a
-    exponent_B: Array  # k
-    exponent_sd_B: Array
+    law_BC: Array
+    law_sd_BC: Array
     run_effect_BR: Array
     problem_BPQ: Array
     problem_covariance_BPQQ: Array
     spreads: Spreads
 
+    @property
+    def exponent(self) -> Array:
+        """k; where the law bends, that in the middle of the runs."""
+        return -self.law_BC[:, 1]
+
+    def law(self, x: Array | float) -> Array:
+        """(B) or (B, points): a - k x, and the bend."""
+        return np.polynomial.polynomial.polyval(np.asarray(x), self.law_BC.T)
+
     def log_nats(self, x: float) -> tuple[Array, Array]:
         """Mean and standard deviation, (B, P), of log(-log p) in a new run without an effect of its own."""
         row_Q = np.array([1.0, x])
-        mean_BP = (self.level_B - self.exponent_B * x)[:, None] + self.problem_BPQ @ row_Q
+        mean_BP = self.law(x)[:, None] + self.problem_BPQ @ row_Q
         variance_BP = row_Q @ self.problem_covariance_BPQQ @ row_Q + self.spreads.cell[:, None] ** 2
         return mean_BP, np.sqrt(variance_BP)
 
@@ -82,13 +91,16 @@ def fit_counts(
     x_R: Array,
     spreads: Spreads = PRIOR_SCALES,
     estimate_spreads: bool = True,
+    bends: bool = False,
 ) -> CountModel:
     """Fit the model to every batch of counts; ``samples`` of 0 say that a run did not try a problem.
 
-    ``x_R`` has mean 0. ``spreads`` are where their estimation starts, or are kept if ``estimate_spreads`` is off.
+    ``x_R`` has mean 0. ``spreads`` are where their estimation starts, or are kept if ``estimate_spreads`` is off. With
+    ``bends`` the law is a parabola in x.
     """
+    law_RC = np.vander(x_R, 3 if bends else 2, increasing=True)
     parts = [
-        _fit(correct_BPR[first : first + _AT_ONCE], samples_PR, x_R, spreads, estimate_spreads)
+        _fit(correct_BPR[first : first + _AT_ONCE], samples_PR, law_RC, spreads, estimate_spreads)
         for first in range(0, len(correct_BPR), _AT_ONCE)
     ]
     columns = [np.concatenate(each) for each in zip(*(part[:-1] for part in parts), strict=True)]
@@ -96,7 +108,7 @@ def fit_counts(
     return CountModel._make([*columns, Spreads._make(all_spreads)])
 
 
-def _fit(correct: Counts, samples: Counts, x_R: Array, spreads: Spreads, estimate_spreads: bool) -> CountModel:
+def _fit(correct: Counts, samples: Counts, law_RC: Array, spreads: Spreads, estimate_spreads: bool) -> CountModel:
     correct_BPR, samples_BPR = correct.astype(float), np.broadcast_to(samples, correct.shape).astype(float)
     spreads = Spreads(*(np.broadcast_to(sd, len(correct)) for sd in spreads))
     estimate_BPR = digamma(samples_BPR + 1) - digamma(correct_BPR + 1)
@@ -104,7 +116,7 @@ def _fit(correct: Counts, samples: Counts, x_R: Array, spreads: Spreads, estimat
     variance_BPR = np.zeros(correct.shape)
     for _ in range(_STEPS):
         gradient_BPR, curvature_BPR = expected_derivatives(correct_BPR, samples_BPR, eta_BPR, variance_BPR)
-        solution = _solve(eta_BPR, gradient_BPR, curvature_BPR, x_R, spreads)
+        solution = _solve(eta_BPR, gradient_BPR, curvature_BPR, law_RC, spreads)
         step_BPR = solution.eta_BPR - eta_BPR
         longest_B = np.abs(step_BPR).max(axis=(1, 2))
         changes = [longest_B, solution.variance_BPR - variance_BPR]
@@ -116,11 +128,11 @@ def _fit(correct: Counts, samples: Counts, x_R: Array, spreads: Spreads, estimat
             spreads = better
         if max(float(np.abs(change).max()) for change in changes) < (_CLOSE if estimate_spreads else _EXACT):
             break
+    num_coefficients = law_RC.shape[1]
     return CountModel(
-        solution.shared_BG[:, 0],
-        -solution.shared_BG[:, 1],
-        np.sqrt(solution.shared_covariance_BGG[:, 1, 1]),
-        solution.shared_BG[:, 2:],
+        solution.shared_BG[:, :num_coefficients],
+        np.sqrt(np.diagonal(solution.shared_covariance_BGG, axis1=1, axis2=2)[:, :num_coefficients]),
+        solution.shared_BG[:, num_coefficients:],
         solution.problem_BPQ,
         solution.problem_given_shared_BPQQ,
         spreads,
@@ -155,7 +167,7 @@ class _Solution:
 
     eta_BPR: Array
     variance_BPR: Array  # of eta
-    shared_BG: Array  # a, -k, u
+    shared_BG: Array  # the law's coefficients, then u
     shared_covariance_BGG: Array
     problem_BPQ: Array
     problem_given_shared_BPQQ: Array
@@ -164,16 +176,16 @@ class _Solution:
     cell_precision_B: Array  # sum over cells of the restricted likelihood's weight of e
 
 
-def _solve(eta_BPR: Array, gradient_BPR: Array, curvature_BPR: Array, x_R: Array, spreads: Spreads) -> _Solution:
+def _solve(eta_BPR: Array, gradient_BPR: Array, curvature_BPR: Array, law_RC: Array, spreads: Spreads) -> _Solution:
     """The linear mixed model of the working responses eta + gradient / curvature, of variance 1 / curvature.
 
     Cells are eliminated first: a response has weight curvature / (1 + cell variance * curvature) about the sum of
     all other effects. Then problems: two by two. What is left are the G equations of the shared effects.
     """
     num_batch, _, num_runs = eta_BPR.shape
-    row_RQ = np.stack([np.ones(num_runs), x_R], axis=1)
-    shared_RG = np.concatenate([row_RQ, np.eye(num_runs)], axis=1)
-    runs = np.arange(2, 2 + num_runs)
+    row_RQ, x_R = law_RC[:, :2], law_RC[:, 1]
+    shared_RG = np.concatenate([law_RC, np.eye(num_runs)], axis=1)
+    law, runs = np.split(np.arange(shared_RG.shape[1]), [law_RC.shape[1]])
     cell_variance = spreads.cell[:, None, None] ** 2
     shrink_BPR = 1 + cell_variance * curvature_BPR
     weight_BPR = curvature_BPR / shrink_BPR
@@ -188,8 +200,7 @@ def _solve(eta_BPR: Array, gradient_BPR: Array, curvature_BPR: Array, x_R: Array
     follow_BPQG = given_BPQQ @ cross_BPQG  # how a problem's effects give way to the shared ones
 
     precision_BGG = (shared_RG.T * weight_BPR.sum(axis=1)[:, None, :]) @ shared_RG
-    precision_BGG[:, 0, 0] += _LEVEL_SD**-2
-    precision_BGG[:, 1, 1] += _EXPONENT_SD**-2
+    precision_BGG[:, law, law] += _LAW_SD[law] ** -2.0
     precision_BGG[:, runs, runs] += spreads.run[:, None] ** -2
     size = shared_RG.shape[1]
     cross_BFG, follow_BFG = (each.reshape(num_batch, -1, size) for each in (cross_BPQG, follow_BPQG))
@@ -229,13 +240,13 @@ def _inverse_2x2(first: Array, between: Array, second: Array) -> Array:
 
 def _better_spreads(solution: _Solution, old: Spreads) -> Spreads:
     """One step of Schall's fixed point: squares of the effects over the number of them that the counts determine."""
-    num_runs = solution.shared_BG.shape[1] - 2
-    num_problems = solution.problem_BPQ.shape[1]
-    run_variance_B = np.trace(solution.shared_covariance_BGG[:, 2:, 2:], axis1=1, axis2=2)
+    _, num_problems, num_runs = solution.eta_BPR.shape
+    run_BR = solution.shared_BG[:, -num_runs:]
+    run_variance_B = np.trace(solution.shared_covariance_BGG[:, -num_runs:, -num_runs:], axis1=1, axis2=2)
     squares_BQ, variance_BQ = (solution.problem_BPQ**2).sum(axis=1), solution.problem_variance_BPQ.sum(axis=1)
 
     run_squares_B, cell_squares_B = (
-        (solution.shared_BG[:, 2:] ** 2).sum(axis=1),
+        (run_BR**2).sum(axis=1),
         (solution.cell_BPR**2).sum(axis=(1, 2)),
     )
     squares = (squares_BQ[:, 0], squares_BQ[:, 1], run_squares_B, cell_squares_B)

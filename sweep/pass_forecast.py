@@ -103,10 +103,28 @@ class BucketFit:
 
     def _true_log_nats(self, x: float) -> Array:
         """(B, P): log(-log p) of each drawn world's target run."""
-        shared = self.model.level_B - self.model.exponent_B * x
+        shared = self.model.law(x)[0]
         of_problem_BP = self.worlds.problem_BPQ @ np.array([1.0, x])
         total = shared + of_problem_BP + self.worlds.target_run_B[:, None] + self.worlds.target_cell_BP
         return np.clip(total, -_FAR, _FAR)
+
+
+@dataclass(frozen=True)
+class Bend:
+    """The law with a parabola in log compute: what multiplies (log C)^2 in log(-log p), and what it would change."""
+
+    curvature: float
+    curvature_sd: float
+    prediction_nats: float  # without the bootstrap's correction
+
+
+def fit_bend(counts: PassCounts, half: int, flops: float) -> Bend:
+    """Let the law bend; the headline never does."""
+    log_flops_R = np.log(counts.flops_R)
+    samples_PR, correct_PR = counts.samples_2RP[half].T, counts.correct_2RP[half].T
+    model = fit_counts(correct_PR[None], samples_PR, log_flops_R - log_flops_R.mean(), bends=True)
+    log_nats = _log_mean_nats(model, float(np.log(flops) - log_flops_R.mean()))[0]
+    return Bend(float(model.law_BC[0, 2]), float(model.law_sd_BC[0, 2]), float(np.exp(log_nats)))
 
 
 def fit_bucket(counts: PassCounts, half: int, level: float, draws: int = _DRAWS, seed: int = 0) -> BucketFit:
@@ -140,7 +158,7 @@ def _draw(
     run_BR = run_sd_B[:, None] * random.standard_normal((draws, num_runs + 1))
     cell_BPR = model.spreads.cell[0] * random.standard_normal((draws, num_problems, num_runs + 1))
     log_nats = (
-        (model.level_B[0] - model.exponent_B[0] * x_R + run_BR[:, :-1])[:, None]
+        (model.law(x_R)[0] + run_BR[:, :-1])[:, None]
         + problem @ np.stack([np.ones(num_runs), x_R])
         + cell_BPR[..., :-1]
     )

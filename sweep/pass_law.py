@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 
 from sweep.laws import budget_groups
 from sweep.pass_counts import PassCounts
-from sweep.pass_forecast import BucketFit, Interval, ProblemForecast, fit_bucket
+from sweep.pass_forecast import Bend, BucketFit, Interval, ProblemForecast, fit_bend, fit_bucket
 from sweep.pass_rates import log_pass_rate, pass_rate
 
 Array = NDArray[np.float64]
 
 MIN_PROBLEMS, MIN_BUDGETS, MIN_RARER = 5, 3, 3
 WIDE = 2.0  # times the forecast: an interval that reaches further on either side says next to nothing
+_BENT = 2.0  # standard deviations
 _CURVE_POINTS = 40
 
 
@@ -61,6 +62,7 @@ class Headline:
     slope_sd: float
     run_sd: float
     cell_sd: float
+    bend: Bend
     problems: list[ProblemForecast]
     curve: list[CurvePoint]
 
@@ -97,6 +99,7 @@ class PassLaw:
     num_problems: int
     forecastable: bool
     not_forecastable_because: list[str]
+    warnings: list[str]
     samples_needed: int | None  # per problem and budget, where more samples would help
     samples_needed_is_least: bool  # nothing was seen from which the number could be read: it takes that many or more
     likelihood: Headline | None
@@ -142,6 +145,7 @@ def pass_law(
         num_problems=len(tasks),
         forecastable=not reasons,
         not_forecastable_because=reasons,
+        warnings=_warnings(headline),
         samples_needed=needed,
         samples_needed_is_least=is_least,
         likelihood=headline,
@@ -267,13 +271,24 @@ def _headline(fit: BucketFit, target_flops: float) -> Headline:
     return Headline(
         nats=nats,
         pass_rate=rate,
-        exponent=float(fit.model.exponent_B[0]),
-        exponent_sd=float(fit.model.exponent_sd_B[0]),
+        exponent=float(fit.model.exponent[0]),
+        exponent_sd=float(fit.model.law_sd_BC[0, 1]),
         bias_correction=correction,
         **sds,
+        bend=fit_bend(fit.counts, fit.half, target_flops),
         problems=fit.problems(target_flops),
         curve=_curve(fit, target_flops),
     )
+
+
+def _warnings(headline: Headline | None) -> list[str]:
+    if headline is None or abs(headline.bend.curvature) < _BENT * headline.bend.curvature_sd:
+        return []
+    return [
+        f"the ladder bends: a parabola fits better by {abs(headline.bend.curvature) / headline.bend.curvature_sd:.1f}"
+        f" standard deviations and would forecast {headline.bend.prediction_nats:.3g} nats in place of"
+        f" {headline.nats.prediction:.3g}"
+    ]
 
 
 def _curve(fit: BucketFit, target_flops: float) -> list[CurvePoint]:

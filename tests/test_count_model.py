@@ -17,6 +17,7 @@ from sweep.count_model import (
 )
 
 Array = NDArray[np.float64]
+Counts = NDArray[np.int64]
 X = np.log(np.logspace(0, 2, 5))
 X = X - X.mean()
 
@@ -25,12 +26,12 @@ def spreads(problem: float, slope: float, run: float, cell: float) -> Spreads:
     return Spreads(*(np.array([sd]) for sd in (problem, slope, run, cell)))
 
 
-def log_likelihood(correct: Array, samples: Array, eta: Array) -> Array:
+def log_likelihood(correct: Counts, samples: Counts, eta: Array) -> Array:
     nats = np.exp(eta)
     return -correct * nats + (samples - correct) * np.log(-np.expm1(-nats))
 
 
-def draw(seed: int, samples: int, problems: int = 6, cell_sd: float = 0.15) -> tuple[NDArray[np.int64], Array]:
+def draw(seed: int, samples: int, problems: int = 6, cell_sd: float = 0.15) -> tuple[Counts, Array]:
     """(P, R) correct counts and the truth; the hardest problems are never solved with few samples."""
     random = np.random.default_rng(seed)
     level = np.log(3.0) + np.linspace(-1, 1, problems)
@@ -76,7 +77,7 @@ def test_expectations_are_those_of_the_integral(correct: int) -> None:
 # ---- two roads --------------------------------------------------------------------------------
 
 
-def dense(correct: Array, samples: Array, given: Spreads) -> tuple[Array, Array, list[slice]]:
+def dense(correct: Counts, samples: Counts, given: Spreads) -> tuple[Array, Array, list[slice]]:
     """Mean and covariance of all effects by dense algebra: a, -k, runs, levels, slopes, cells.
 
     The mean maximises the expected log likelihood and the prior, by a general-purpose minimiser.
@@ -126,9 +127,9 @@ def test_block_by_block_and_dense_agree(samples: int) -> None:
     correct, _ = draw(1, samples)
     found = fit_counts(correct[None], np.full(correct.shape, samples), X, given, estimate_spreads=False)
     mean, covariance, (level, slope, runs, problems, slopes, _) = dense(correct, np.full(correct.shape, samples), given)
-    assert found.level_B[0] == pytest.approx(mean[level][0], abs=1e-4)
-    assert found.exponent_B[0] == pytest.approx(-mean[slope][0], abs=1e-4)
-    assert found.exponent_sd_B[0] == pytest.approx(np.sqrt(covariance[1, 1]), rel=1e-3)
+    assert found.law_BC[0, 0] == pytest.approx(mean[level][0], abs=1e-4)
+    assert found.exponent[0] == pytest.approx(-mean[slope][0], abs=1e-4)
+    assert found.law_sd_BC[0, 1] == pytest.approx(np.sqrt(covariance[1, 1]), rel=1e-3)
     assert found.run_effect_BR[0] == pytest.approx(mean[runs], abs=1e-4)
     assert found.problem_BPQ[0, :, 0] == pytest.approx(mean[problems], abs=1e-3)
     assert found.problem_BPQ[0, :, 1] == pytest.approx(mean[slopes], abs=1e-4)
@@ -159,8 +160,8 @@ def test_without_scatter_it_is_the_plain_maximum_of_the_likelihood() -> None:
         return -float(log_likelihood(correct, np.full(correct.shape, samples), at[:-1, None] - at[-1] * X).sum())
 
     best = minimize(loss, np.append(level, 0.1), method="BFGS").x
-    assert found.exponent_B[0] == pytest.approx(best[-1], abs=1e-3)
-    assert found.level_B[0] + found.problem_BPQ[0, :, 0] == pytest.approx(best[:-1], abs=5e-3)
+    assert found.exponent[0] == pytest.approx(best[-1], abs=1e-3)
+    assert found.law_BC[0, 0] + found.problem_BPQ[0, :, 0] == pytest.approx(best[:-1], abs=5e-3)
 
 
 # ---- planted truth ----------------------------------------------------------------------------
@@ -175,7 +176,7 @@ def test_planted_exponent_and_spreads_are_recovered() -> None:
     scatter = 0.1 * random.standard_normal((40, 1, 10)) + 0.15 * random.standard_normal((40, problems, 10))
     correct = random.binomial(300, np.exp(-np.exp(level - slope * x + scatter)))
     found = fit_counts(correct, np.full(correct.shape[1:], 300), x)
-    assert found.exponent_B.mean() == pytest.approx(0.2, abs=0.006)
+    assert found.exponent.mean() == pytest.approx(0.2, abs=0.006)
     for sd, planted in zip(found.spreads, (0.7, 0.03, 0.1, 0.15), strict=True):
         assert sd.mean() == pytest.approx(planted, rel=0.1)
 
@@ -185,7 +186,7 @@ def test_batches_do_not_touch_one_another() -> None:
     together = fit_counts(many, np.full(many.shape[1:], 100), X)
     for number in range(3):
         alone = fit_counts(many[number : number + 1], np.full(many.shape[1:], 100), X)
-        assert together.exponent_B[number] == pytest.approx(alone.exponent_B[0], abs=1e-3)
+        assert together.exponent[number] == pytest.approx(alone.exponent[0], abs=1e-3)
 
 
 def test_cells_that_were_not_sampled_say_nothing() -> None:
@@ -201,7 +202,7 @@ def test_cells_that_were_not_sampled_say_nothing() -> None:
         given,
         estimate_spreads=False,
     )
-    assert beside.exponent_B == pytest.approx(alone.exponent_B, abs=1e-8)
+    assert beside.exponent == pytest.approx(alone.exponent, abs=1e-8)
     assert beside.problem_BPQ[0, -1] == pytest.approx(0.0, abs=1e-8)
 
 
@@ -211,3 +212,17 @@ def test_all_or_nothing_stays_finite(rate: float) -> None:
     found = fit_counts((rate * samples).astype(int)[None], samples, X)
     assert all(np.isfinite(each).all() for each in (*found[:-1], *found.spreads))
     assert isinstance(found, CountModel)
+
+
+def test_a_planted_bend_is_found() -> None:
+    """Thirty ladders of ten runs; a straight one is no bend."""
+    random = np.random.default_rng(0)
+    x = np.log(np.logspace(-1.5, 1.5, 10))
+    level = np.log(3.0) + 0.7 * random.standard_normal((30, 25, 1))
+    scatter = 0.03 * random.standard_normal((30, 1, 10)) + 0.15 * random.standard_normal((30, 25, 10))
+    for planted in (0.0, -0.01, 0.01):
+        correct = random.binomial(1000, np.exp(-np.exp(level - 0.2 * x + planted * x**2 + scatter)))
+        found = fit_counts(correct, np.full(correct.shape[1:], 1000), x, bends=True)
+        assert found.law_BC[:, 2].mean() == pytest.approx(planted, abs=0.002)
+        off = np.abs(found.law_BC[:, 2] - planted) > 2 * found.law_sd_BC[:, 2]
+        assert off.mean() < 0.2

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from benchmarks.pass_worlds import LARGEST_FLOPS, World, draw_world
 from sweep.errors import SweepError
@@ -16,14 +17,14 @@ REPORTED = World("as in the issue")  # 1,000 samples, 8 budgets, 0.15 of scatter
 TARGET = 100 * LARGEST_FLOPS
 
 
-def counts_of(correct_RP: np.ndarray, samples: int, flops: np.ndarray | None = None) -> PassCounts:
-    """Both halves alike; budgets a factor of ten apart."""
+def counts_of(correct_RP: NDArray[np.int64], samples: int, flops: NDArray[np.float64] | None = None) -> PassCounts:
+    """Both halves alike; budgets over two decades."""
     correct = np.stack([correct_RP, correct_RP])
     num_runs, num_problems = correct_RP.shape
     return PassCounts(
         tuple(f"run {number}" for number in range(num_runs)),
         tuple(f"task {number:02}" for number in range(num_problems)),
-        10.0 ** (8 + np.arange(num_runs)) if flops is None else flops,
+        np.geomspace(1e8, 1e10, num_runs) if flops is None else flops,
         np.full(correct.shape, samples),
         correct,
     )
@@ -172,6 +173,16 @@ def test_a_result_is_plain_json(planted: PassLaw) -> None:
     read = json.loads(json.dumps(planted.as_json(), allow_nan=False))
     assert read["likelihood"]["nats"]["prediction"] == planted.likelihood.nats.prediction  # type: ignore[union-attr]
     assert read["report"]["reason"] == ""
+
+
+def test_a_ladder_that_bends_is_named() -> None:
+    """The law bends by a tenth of a nat's logarithm over the ladder; a straight ladder says nothing."""
+    bent = replace(REPORTED, bend=-0.01, median_nats=4.0, samples=10_000)
+    found = law_of(draw_world(bent, np.random.default_rng(3)).counts)
+    assert found.likelihood is not None
+    assert "the ladder bends" in found.warnings[0]
+    assert found.likelihood.bend.prediction_nats < found.likelihood.nats.prediction
+    assert law_of(draw_world(replace(bent, bend=0.0), np.random.default_rng(3)).counts).warnings == []
 
 
 def test_more_samples_narrow_the_interval() -> None:
