@@ -63,8 +63,8 @@ def pass_law_simulation(result: dict[str, Any]) -> str:
     ]
     text = (
         f"{result['draws']} worlds of each kind, {result['bootstrap_draws']} bootstrap draws,"
-        f" {result['extrapolation']:.0f} times the largest run, level {result['level']:.0%}. Forecast over truth: median"
-        " and the middle 80 %."
+        f" {result['extrapolation']:.0f} times the largest run, level {result['level']:.0%}. Forecast over truth:"
+        " median and the middle 80 %."
     )
     return "\n\n".join((text, figure("pass_law_simulation", draw, 2, result), table(head, rows)))
 

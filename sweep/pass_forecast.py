@@ -144,8 +144,9 @@ def _draw(
 ) -> tuple[Worlds, NDArray[np.int64]]:
     """Worlds as the model has them, and the counts that their small runs give, with the samples that were drawn here.
 
-    The spread of runs is known from as many deviations as there are runs beyond the law's two coefficients, so each
-    world has its own. Problems are drawn from what the counts leave open of them.
+    The spread of runs is known from no more deviations than there are runs beyond the law's two coefficients, so each
+    world has its own: sum of squares over a chi-squared number, the sum being (freedom - 1) estimated variances with
+    the fit's prior. Problems are drawn from what the counts leave open of them.
     """
     num_problems, num_runs = samples_PR.shape
     problem = model.problem_BPQ[0] + np.einsum(
@@ -153,8 +154,8 @@ def _draw(
         np.linalg.cholesky(model.problem_covariance_BPQQ[0]),
         random.standard_normal((draws, num_problems, 2)),
     )
-    freedom = max(num_runs - 2, 1)
-    run_sd_B = model.spreads.run[0] * np.sqrt(freedom / random.chisquare(freedom, draws))
+    freedom = max(num_runs - 2, 2)
+    run_sd_B = model.spreads.run[0] * np.sqrt((freedom - 1) / random.chisquare(freedom, draws))
     run_BR = run_sd_B[:, None] * random.standard_normal((draws, num_runs + 1))
     cell_BPR = model.spreads.cell[0] * random.standard_normal((draws, num_problems, num_runs + 1))
     log_nats = (

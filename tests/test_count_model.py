@@ -1,5 +1,7 @@
 """The model of counts against dense algebra, a plain maximum of the likelihood, and planted truth."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -26,7 +28,7 @@ def spreads(problem: float, slope: float, run: float, cell: float) -> Spreads:
     return Spreads(*(np.array([sd]) for sd in (problem, slope, run, cell)))
 
 
-def log_likelihood(correct: Counts, samples: Counts, eta: Array) -> Array:
+def log_likelihood(correct: NDArray[Any], samples: NDArray[Any], eta: Array) -> Array:
     nats = np.exp(eta)
     return -correct * nats + (samples - correct) * np.log(-np.expm1(-nats))
 
@@ -84,7 +86,7 @@ def dense(correct: Counts, samples: Counts, given: Spreads) -> tuple[Array, Arra
     """
     num_problems, num_runs = correct.shape
     problem, run = (each.ravel() for each in np.indices(correct.shape))
-    rows, c, n = len(problem), correct.ravel(), samples.ravel()
+    rows, c, n = len(problem), correct.ravel().astype(float), samples.ravel().astype(float)
     levels = np.eye(num_problems)[problem]
     blocks = [
         np.ones((rows, 1)),
