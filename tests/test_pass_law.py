@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.pass_worlds import LARGEST_FLOPS, World, draw_world
+from benchmarks.pass_worlds import LARGEST_FLOPS, World, draw_counts, draw_world
 from sweep.errors import SweepError
 from sweep.pass_counts import PassCounts
 from sweep.pass_forecast import fit_bucket
 from sweep.pass_law import MIN_RARER, PassLaw, pass_law, power_laws
+from sweep.pass_rates import pass_rate
 
 REPORTED = World("as in the issue")  # 1,000 samples, 8 budgets, 0.15 of scatter, 100 times
 TARGET = 100 * LARGEST_FLOPS
@@ -254,3 +255,25 @@ def test_wild_counts_yield_numbers_or_none(seed: int) -> None:
     found = law_of(counts)
     json.dumps(found.as_json(), allow_nan=False)
     assert found.forecastable or found.not_forecastable_because
+
+
+def test_the_samples_that_are_needed_are_enough() -> None:
+    """Too few samples of rare successes; with twice the number that was asked for there is a law to fit."""
+    random = np.random.default_rng(0)
+    rate_RP = np.exp(-np.linspace(5, 6, 20) * (np.geomspace(1, 100, 6)[:, None]) ** -0.05)
+    few = law_of(counts_of(random.binomial(60, rate_RP), 60))
+    assert not few.forecastable
+    assert few.samples_needed is not None and 60 < few.samples_needed < 2000
+    more = law_of(counts_of(random.binomial(2 * few.samples_needed, rate_RP), 2 * few.samples_needed), 1e11)
+    assert more.likelihood is not None
+
+
+def test_worlds_that_stop_at_successes_sample_as_counts_say() -> None:
+    """The simulation's own sampling: the unbiased rate finds the planted one, ends as the rule has them."""
+    rate = np.array([0.5, 0.05, 0.004, 0.0])
+    many = np.broadcast_to(rate, (20_000, 4))
+    samples, correct = draw_counts(many, 1000, 20, np.random.default_rng(0))
+    assert ((correct == 20) | (samples == 1000)).all()
+    assert samples[:, 0].mean() == pytest.approx(40, rel=0.01)
+    means = pass_rate(samples, correct, correct == 20).mean(axis=0)
+    assert means == pytest.approx(rate, rel=0.02, abs=1e-12)
