@@ -1,19 +1,19 @@
 """Pass rates from counts: n samples, c of them correct, and whether sampling stopped at a success.
 
-A half stops at its r-th success (inverse binomial sampling) or, if that does not come, at its budget of n samples. For such a
-rule the estimator that averages over the orders in which the counts can have come is unbiased (Girshick, Mosteller and
-Savage 1946, "Unbiased estimates for certain binomial sampling problems"): the number of orders that begin with a success
-over the number of all is (r-1)/(n-1) for a stopped half (Haldane 1945) and c/n for one that ran out of budget.
+A half stops at its r-th success (inverse binomial sampling) or, if that does not come, at its budget of n samples. For
+such a rule the estimator that averages over the orders in which the counts can have come is unbiased (Girshick,
+Mosteller and Savage 1946, "Unbiased estimates for certain binomial sampling problems"): the number of orders that begin
+with a success over the number of all is (r-1)/(n-1) for a stopped half (Haldane 1945) and c/n for one that ran out.
 
-The same count for j failures at the beginning estimates (1-p)^j, and log p = -sum_j (1-p)^j / j. Its sum is
+The share of orders that begin with j failures estimates (1-p)^j, and log p = -sum_j (1-p)^j / j. The sum of these is
 psi(r) - psi(n) for a stopped half and psi(c+1) - psi(n+1) for the other. Only the terms beyond the budget are missing,
-so with any stopping number the estimate of log p is too high by sum_{j>n} (1-p)^j / j, about E1(n p), n being the budget:
-nothing without a budget, 0.05 nats at n p = 2, and unbounded where p n is small. Counts of zero can't be mended by any estimator.
+so whatever r is the estimate of log p is too high by sum_{j>n} (1-p)^j / j, about E1(n p), n being the budget: nothing
+without a budget, 0.05 nats at n p = 2, and unbounded where n p is small. No estimator from one problem mends that.
 """
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import digamma, gammaln
+from scipy.special import digamma
 
 Array = NDArray[np.float64]
 
@@ -51,10 +51,10 @@ def pass_at_k(samples: ArrayLike, correct: ArrayLike, k: int) -> Array:
     n, c, _ = _checked(samples, correct, False)
     if k < 1 or np.any(n < k):
         raise ValueError(f"pass@{k} needs k >= 1 and at least k samples")
-    wrong = n - c
-    enough = np.maximum(wrong, k)  # with fewer wrong samples than k one of any k is right
-    log_none = gammaln(enough + 1) - gammaln(enough - k + 1) - gammaln(n + 1) + gammaln(n - k + 1)
-    return np.where(wrong < k, 1.0, np.where(c == 0, 0.0, -np.expm1(log_none)))
+    none = np.ones(n.shape)
+    for drawn in range(k):
+        none = none * np.maximum(n - c - drawn, 0) / (n - drawn)
+    return 1 - none
 
 
 def _checked(samples: ArrayLike, correct: ArrayLike, stopped: ArrayLike) -> tuple[Array, Array, Array]:

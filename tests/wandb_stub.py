@@ -120,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
         match = re.search(r"(?:query|mutation)\s+(\w+)", query["query"])
         return {"data": self.server.answer(match[1] if match else "", query.get("variables") or {})}
 
-    do_GET = do_POST = do_PUT = _serve  # noqa: N815
+    do_GET = do_POST = do_PUT = _serve
 
     def log_message(self, *_: Any) -> None:
         """Say nothing of requests."""

@@ -1,0 +1,230 @@
+"""The model of counts against dense algebra, a plain maximum of the likelihood, and planted truth."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.integrate import quad
+from scipy.optimize import minimize
+from scipy.stats import norm
+
+from sweep.count_model import (
+    PRIOR_SCALES,
+    CountModel,
+    Spreads,
+    expected_derivatives,
+    fit_counts,
+    log_likelihood_derivatives,
+)
+
+Array = NDArray[np.float64]
+Counts = NDArray[np.int64]
+X = np.log(np.logspace(0, 2, 5))
+X = X - X.mean()
+
+
+def spreads(problem: float, slope: float, run: float, cell: float) -> Spreads:
+    return Spreads(*(np.array([sd]) for sd in (problem, slope, run, cell)))
+
+
+def log_likelihood(correct: NDArray[Any], samples: NDArray[Any], eta: Array) -> Array:
+    nats = np.exp(eta)
+    return -correct * nats + (samples - correct) * np.log(-np.expm1(-nats))
+
+
+def draw(seed: int, samples: int, problems: int = 6, cell_sd: float = 0.15) -> tuple[Counts, Array]:
+    """(P, R) correct counts and the truth; the hardest problems are never solved with few samples."""
+    random = np.random.default_rng(seed)
+    level = np.log(3.0) + np.linspace(-1, 1, problems)
+    eta = level[:, None] - 0.2 * X + cell_sd * random.standard_normal((problems, len(X)))
+    return random.binomial(samples, np.exp(-np.exp(eta))), level
+
+
+# ---- the likelihood ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("correct", "samples"), [(0, 50), (50, 50), (3, 50), (0, 0)])
+@pytest.mark.parametrize("eta", [-9.0, -1.0, 0.5, 2.5])
+def test_derivatives_are_those_of_the_log_likelihood(correct: int, samples: int, eta: float) -> None:
+    step = 1e-4
+    at = np.array([eta - step, eta, eta + step])
+    below, here, above = log_likelihood(np.array(correct), np.array(samples), at)
+    gradient, curvature = log_likelihood_derivatives(np.array(correct), np.array(samples), np.array(eta))
+    assert float(gradient) == pytest.approx((above - below) / (2 * step), rel=1e-4, abs=1e-6)
+    assert float(curvature) == pytest.approx(-(above - 2 * here + below) / step**2, rel=1e-3, abs=1e-4)
+    assert float(curvature) >= 0
+
+
+@pytest.mark.parametrize("eta", [-60.0, 6.0, 40.0])
+def test_nothing_overflows_far_out(eta: float) -> None:
+    for correct in (0.0, 3.0, 50.0):
+        found = log_likelihood_derivatives(np.array(correct), np.array(50.0), np.array(eta))
+        assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("correct", [0, 5, 50])
+def test_expectations_are_those_of_the_integral(correct: int) -> None:
+    eta, sd = 1.0, 0.4
+
+    def integrand(z: float, which: int) -> float:
+        at = np.array(eta + sd * z)
+        return float(log_likelihood_derivatives(np.array(correct), np.array(50), at)[which] * norm.pdf(z))
+
+    found = expected_derivatives(np.array(float(correct)), np.array(50.0), np.array(eta), np.array(sd**2))
+    for which in (0, 1):
+        assert float(found[which]) == pytest.approx(quad(integrand, -8, 8, args=(which,))[0], rel=2e-3)
+
+
+# ---- two roads --------------------------------------------------------------------------------
+
+
+def dense(correct: Counts, samples: Counts, given: Spreads) -> tuple[Array, Array, list[slice]]:
+    """Mean and covariance of all effects by dense algebra: a, -k, runs, levels, slopes, cells.
+
+    The mean maximises the expected log likelihood and the prior, by a general-purpose minimiser.
+    """
+    num_problems, num_runs = correct.shape
+    problem, run = (each.ravel() for each in np.indices(correct.shape))
+    rows, c, n = len(problem), correct.ravel().astype(float), samples.ravel().astype(float)
+    levels = np.eye(num_problems)[problem]
+    blocks = [
+        np.ones((rows, 1)),
+        X[run][:, None],
+        np.eye(num_runs)[run],
+        levels,
+        levels * X[run][:, None],
+        np.eye(rows),
+    ]
+    sds = [10.0, 1.0, given.run[0], given.problem[0], given.slope[0], given.cell[0]]
+    design = np.concatenate(blocks, axis=1)
+    precision = np.concatenate([np.full(block.shape[1], sd**-2) for block, sd in zip(blocks, sds, strict=True)])
+    ends = np.cumsum([block.shape[1] for block in blocks])
+    mean, variance = np.zeros(design.shape[1]), np.full(rows, 0.1)
+    mean[0] = 1.0
+    nodes, weights = np.polynomial.hermite_e.hermegauss(5)
+    weights = weights / weights.sum()
+    for _ in range(60):
+
+        def loss(at: Array, variance: Array = variance) -> tuple[float, Array]:
+            eta = (design @ at)[:, None] + np.sqrt(variance)[:, None] * nodes
+            value = log_likelihood(c[:, None], n[:, None], eta) @ weights
+            gradient = log_likelihood_derivatives(c[:, None], n[:, None], eta)[0] @ weights
+            return float(-value.sum() + at**2 @ precision / 2), -design.T @ gradient + precision * at
+
+        mean = minimize(loss, mean, jac=True, method="BFGS", options={"gtol": 1e-7}).x
+        eta = (design @ mean)[:, None] + np.sqrt(variance)[:, None] * nodes
+        curvature = log_likelihood_derivatives(c[:, None], n[:, None], eta)[1] @ weights
+        covariance = np.linalg.inv(design.T @ (curvature[:, None] * design) + np.diag(precision))
+        change = np.einsum("rk,kl,rl->r", design, covariance, design) - variance
+        variance = variance + change / 2
+        if np.abs(change).max() < 1e-7:
+            break
+    return mean, covariance, [slice(*pair) for pair in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+@pytest.mark.parametrize("samples", [40, 2000])
+def test_block_by_block_and_dense_agree(samples: int) -> None:
+    given = spreads(0.7, 0.05, 0.1, 0.2)
+    correct, _ = draw(1, samples)
+    found = fit_counts(correct[None], np.full(correct.shape, samples), X, given, estimate_spreads=False)
+    mean, covariance, (level, slope, runs, problems, slopes, _) = dense(correct, np.full(correct.shape, samples), given)
+    assert found.law_BC[0, 0] == pytest.approx(mean[level][0], abs=1e-4)
+    assert found.exponent[0] == pytest.approx(-mean[slope][0], abs=1e-4)
+    assert found.law_sd_BC[0, 1] == pytest.approx(np.sqrt(covariance[1, 1]), rel=1e-3)
+    assert found.run_effect_BR[0] == pytest.approx(mean[runs], abs=1e-4)
+    assert found.problem_BPQ[0, :, 0] == pytest.approx(mean[problems], abs=1e-3)
+    assert found.problem_BPQ[0, :, 1] == pytest.approx(mean[slopes], abs=1e-4)
+
+
+def test_spreads_are_the_fixed_point_of_dense_algebra() -> None:
+    """sd^2 = (squares + sd^2) / (effects - variance / sd^2 + (sd / prior scale)^2), all from the dense solution."""
+    correct, _ = draw(2, 500, problems=8)
+    samples = np.full(correct.shape, 500)
+    found = fit_counts(correct[None], samples, X).spreads
+    mean, covariance, (_, _, runs, problems, slopes, cells) = dense(correct, samples, found)
+    variance = np.diag(covariance)
+    for sd, scale, effects in zip(found, PRIOR_SCALES, (problems, slopes, runs, cells), strict=True):
+        determined = len(mean[effects]) - variance[effects].sum() / sd[0] ** 2
+        fixed = ((mean[effects] ** 2).sum() + sd[0] ** 2) / (determined + (sd[0] / scale[0]) ** 2)
+        assert np.sqrt(fixed) == pytest.approx(sd[0], rel=0.02)
+
+
+def test_without_scatter_it_is_the_plain_maximum_of_the_likelihood() -> None:
+    """One level per problem and one exponent, by a general-purpose minimiser of the full likelihood."""
+    samples = 5000
+    correct, level = draw(3, samples, cell_sd=0.0)
+    found = fit_counts(
+        correct[None], np.full(correct.shape, samples), X, spreads(30.0, 1e-5, 1e-5, 1e-5), estimate_spreads=False
+    )
+
+    def loss(at: Array) -> float:
+        return -float(log_likelihood(correct, np.full(correct.shape, samples), at[:-1, None] - at[-1] * X).sum())
+
+    best = minimize(loss, np.append(level, 0.1), method="BFGS").x
+    assert found.exponent[0] == pytest.approx(best[-1], abs=1e-3)
+    assert found.law_BC[0, 0] + found.problem_BPQ[0, :, 0] == pytest.approx(best[:-1], abs=5e-3)
+
+
+# ---- planted truth ----------------------------------------------------------------------------
+
+
+def test_planted_exponent_and_spreads_are_recovered() -> None:
+    """The mean over forty drawn ladders; a fifth of the cells has no success."""
+    random = np.random.default_rng(0)
+    problems, x = 40, np.log(np.logspace(-1.5, 1.5, 10))
+    level = np.log(3.0) + 0.7 * random.standard_normal((40, problems, 1))
+    slope = 0.2 + 0.03 * random.standard_normal((40, problems, 1))
+    scatter = 0.1 * random.standard_normal((40, 1, 10)) + 0.15 * random.standard_normal((40, problems, 10))
+    correct = random.binomial(300, np.exp(-np.exp(level - slope * x + scatter)))
+    found = fit_counts(correct, np.full(correct.shape[1:], 300), x)
+    assert found.exponent.mean() == pytest.approx(0.2, abs=0.006)
+    for sd, planted in zip(found.spreads, (0.7, 0.03, 0.1, 0.15), strict=True):
+        assert sd.mean() == pytest.approx(planted, rel=0.1)
+
+
+def test_batches_do_not_touch_one_another() -> None:
+    many = np.stack([draw(seed, 100)[0] for seed in range(3)])
+    together = fit_counts(many, np.full(many.shape[1:], 100), X)
+    for number in range(3):
+        alone = fit_counts(many[number : number + 1], np.full(many.shape[1:], 100), X)
+        assert together.exponent[number] == pytest.approx(alone.exponent[0], abs=1e-3)
+
+
+def test_cells_that_were_not_sampled_say_nothing() -> None:
+    """Whatever stands in a problem that no run tried, the others are as without it."""
+    correct, _ = draw(4, 200)
+    samples = np.full(correct.shape, 200)
+    given = spreads(0.7, 0.05, 0.1, 0.2)
+    alone = fit_counts(correct[None], samples, X, given, estimate_spreads=False)
+    beside = fit_counts(
+        np.vstack([correct, np.zeros((1, len(X)), int)])[None],
+        np.vstack([samples, np.zeros((1, len(X)), int)]),
+        X,
+        given,
+        estimate_spreads=False,
+    )
+    assert beside.exponent == pytest.approx(alone.exponent, abs=1e-8)
+    assert beside.problem_BPQ[0, -1] == pytest.approx(0.0, abs=1e-8)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_all_or_nothing_stays_finite(rate: float) -> None:
+    samples = np.full((5, len(X)), 100)
+    found = fit_counts((rate * samples).astype(int)[None], samples, X)
+    assert all(np.isfinite(each).all() for each in (*found[:-1], *found.spreads))
+    assert isinstance(found, CountModel)
+
+
+def test_a_planted_bend_is_found() -> None:
+    """Thirty ladders of ten runs; a straight one is no bend."""
+    random = np.random.default_rng(0)
+    x = np.log(np.logspace(-1.5, 1.5, 10))
+    level = np.log(3.0) + 0.7 * random.standard_normal((30, 25, 1))
+    scatter = 0.03 * random.standard_normal((30, 1, 10)) + 0.15 * random.standard_normal((30, 25, 10))
+    for planted in (0.0, -0.01, 0.01):
+        correct = random.binomial(1000, np.exp(-np.exp(level - 0.2 * x + planted * x**2 + scatter)))
+        found = fit_counts(correct, np.full(correct.shape[1:], 1000), x, bends=True)
+        assert found.law_BC[:, 2].mean() == pytest.approx(planted, abs=0.002)
+        off = np.abs(found.law_BC[:, 2] - planted) > 2 * found.law_sd_BC[:, 2]
+        assert off.mean() < 0.2
