@@ -8,6 +8,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+from sweep.capability import PREDICTED, capability_of, forecast_passes, sealed_part, wrong_passes
 from sweep.folder import RunFolder, SweepFolder, read_json
 from sweep.forecast import forecast
 from sweep.ladder import make_ladder
@@ -83,6 +84,32 @@ def does_not_follow(claim: dict[str, Any], phase: str, plan: Plan, records: list
     measured = phase_of(used, plan.fit.copying_nats)
     if phase != measured["phase"] or (measured["straddles"] and claim["forecastable"]):
         reasons.append(f"does not follow: the records' phase is {measured['phase']}, the claim is {phase}")
+    return reasons
+
+
+def wrong_capability(claim: dict[str, Any] | None, plan: Plan, folder: SweepFolder) -> list[str]:
+    """Forecasts of pass rates (``claim``: the sealed part) that the plan and the counts do not give."""
+    spec = capability_of(plan)
+    if spec is None or not folder.passes.exists():
+        return [] if claim is None else ["does not follow: pass rates are forecast and there are no counts"]
+    passes = read_json(folder.passes)
+    reasons = wrong_passes(plan, passes, folder)
+    found = sealed_part(forecast_passes(plan, spec, passes))
+    if claim is None or claim["cut_off"] != found["cut_off"]:
+        return [*reasons, "does not follow: the counts give another forecast of pass rates than the claim"]
+    said, again = (
+        [(bucket["bucket"], bucket["tasks"], bucket["forecastable"]) for bucket in each["buckets"]]
+        for each in (claim, found)
+    )
+    if said != again:
+        return [*reasons, "does not follow: the counts sort the problems into other buckets"]
+    for bucket, once_more in zip(claim["buckets"], found["buckets"], strict=True):
+        reasons += [
+            f"does not follow: the counts give {key} = {once_more[key]} in bucket {bucket['bucket']},"
+            f" the claim is {bucket[key]}"
+            for key in PREDICTED
+            if bucket["forecastable"] and not _same(bucket[key], once_more[key])
+        ]
     return reasons
 
 

@@ -1,9 +1,10 @@
-"""Collect: from the runs' own files to records.csv, one row per planned run, whatever its state."""
+"""Collect: from the runs' own files to records.csv, one row per planned run, whatever its state, and to passes.json."""
 
 from typing import Any
 
 from sweep.errors import SweepError
-from sweep.folder import RunFolder, SweepFolder, read_json
+from sweep.capability import capability_of, gather_passes
+from sweep.folder import RunFolder, SweepFolder, read_json, write_json
 from sweep.records import MEASURED, Record, planned_fields, write_records
 from sweep.run_spec import Plan, PlannedRun
 
@@ -35,7 +36,7 @@ def record_of(run: PlannedRun, folder: RunFolder) -> Record:
 
 
 def collect(plan: Plan, folder: SweepFolder) -> list[Record]:
-    """Write records.csv; the target's row stays ``planned`` in it, as it was when the forecast was made.
+    """Write records.csv and the small runs' counts of samples; the target's row stays ``planned``, as it was then.
 
     Raises:
         SweepError: the sweep is sealed, so its records are frozen.
@@ -48,4 +49,7 @@ def collect(plan: Plan, folder: SweepFolder) -> list[Record]:
         )
     records = [record_of(run, folder.run(run.run_id)) for run in plan.runs]
     write_records(records, folder.records)
+    capability = capability_of(plan)
+    if capability is not None:
+        write_json(folder.passes, gather_passes(plan, capability, folder))
     return records

@@ -16,15 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lightning.fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.transformer import Decoder
 from sweep.data import Corpus, num_windows, windows
 from sweep.folder import RunFolder, write_json
 from sweep.run_spec import PlannedRun
 from sweep.spec import EvaluationSpec, MachineSpec
+from sweep.trained import load_model
 
 _ROWS_PER_PASS = 32
 _PROBE_SEED = 0
@@ -37,10 +36,7 @@ def evaluate(run: PlannedRun, folder: RunFolder, corpus: Corpus, machine: Machin
         CorruptFile: the checkpoint is damaged.
     """
     spec, evaluation = run.spec, run.spec.evaluation
-    fabric = Fabric(accelerator=machine.accelerator, devices=1, precision=machine.precision)  # type: ignore[arg-type]
-    model = fabric.setup_module(Decoder(spec.model, spec.parametrization))
-    fabric.load(folder.checkpoint_state(), {"model": model}, weights_only=True)
-    model.eval()
+    fabric, model = load_model(run, folder, machine)
 
     def losses(tokens: NDArray[np.int64]) -> NDArray[np.float64]:
         parts = [

@@ -17,9 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from sweep.capability import capability_of, forecast_passes
 from sweep.errors import SweepError, run_main
-from sweep.folder import SweepFolder, open_sweep, write_json
+from sweep.folder import SweepFolder, open_sweep, read_json, write_json
 from sweep.forecast import SURFACE_TEXT, Forecast, forecast, mix_of
+from sweep.forecast_text import summary
 from sweep.ladder import Ladder, make_ladder
 from sweep.laws import FLOOR_PRIOR, FORMS, FitError, Law, Points, best_law
 from sweep.phase import phase_of
@@ -38,7 +40,6 @@ _UNTESTED = 30.0  # times the largest ratio of a backtest
 _LIKELY = 0.9  # of the weight: floors within it fit as well as the best
 _FLOOR_MATTERS = 0.01  # change of the forecast over those floors that is worth a warning
 _SAME_CONVENTION = 1e-3  # spread of log(FLOPs / 6ND) below which the two are the same
-_SHOWN = 12  # rows set aside that a summary names
 
 
 def fit_table(table: Table, target_flops: float, level: float) -> dict[str, Any]:
@@ -253,8 +254,8 @@ def _compare_conventions(table: Table, ladder: Ladder) -> list[str]:
 # ---- a sweep's folder -------------------------------------------------------------------------
 
 
-def fit_sweep(plan: Plan, records: list[Record]) -> dict[str, Any]:
-    """What goes into fit.json.
+def fit_sweep(plan: Plan, records: list[Record], passes: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What goes into fit.json: both laws where the runs were sampled (``passes``), else that of the loss.
 
     Raises:
         SweepError: the plan has no target; fewer than five budgets have a finished run; no fit exists.
@@ -293,7 +294,13 @@ def fit_sweep(plan: Plan, records: list[Record]) -> dict[str, Any]:
         "runs_used": make_ladder(as_table(used)).where,
         "runs_set_aside": set_aside,
         "phase": phase,
+        "capability": _fit_capability(plan, passes),
     }
+
+
+def _fit_capability(plan: Plan, passes: dict[str, Any] | None) -> dict[str, Any] | None:
+    capability = capability_of(plan)
+    return forecast_passes(plan, capability, passes) if capability is not None and passes is not None else None
 
 
 def fit_folder(folder: SweepFolder) -> dict[str, Any]:
@@ -308,7 +315,8 @@ def fit_folder(folder: SweepFolder) -> dict[str, Any]:
             "fit.json as the seal found it",
             f"nothing: the forecast stands; fit {folder.records} as a table to look at it again",
         )
-    result = fit_sweep(read_plan(folder), read_records(folder.records))
+    passes = read_json(folder.passes) if folder.passes.exists() else None
+    result = fit_sweep(read_plan(folder), read_records(folder.records), passes)
     write_json(folder.fit, result)
     return result
 
@@ -350,36 +358,6 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         print("\n\n".join(map(summary, results)))
     return 0
-
-
-def summary(result: dict[str, Any]) -> str:
-    """The forecast in a few lines."""
-    lines = [
-        f"forecast    {result['prediction']:.4f} {result['unit']} at {result['target_flops']:.4g} FLOPs,"
-        f" {result['extrapolation_ratio']:.4g} times the largest of {result['num_runs']} runs",
-        f"interval    {result['low']:.4f} to {result['high']:.4f} ({result['level']:.0%})",
-        f"law         {Law(**result['coefficients'])} (heaviest form alone)",
-        f"noise       {result['noise']['relative_sd']:.2%} per run",
-        *(
-            f"{'forms' if not number else '':11} {form['prediction']:.4f}, weight {form['weight']:4.0%}: {form['form']}"
-            for number, form in enumerate(result["forms_tried"])
-        ),
-        "sensitivity " + "; ".join(f"{row['change']} {row['by']:+.2%}" for row in result["what_would_change_it"]),
-    ]
-    if result["backtests"]:
-        errors = [abs(test["error"]) for test in result["backtests"]]
-        inside = sum(test["inside"] for test in result["backtests"])
-        lines.append(
-            f"backtests   {inside} of {len(errors)} inside their interval, median error {np.median(errors):.2%},"
-            f" up to {max(test['ratio'] for test in result['backtests']):.3g} times"
-        )
-    lines += [f"NOT FORECASTABLE: {reason}" for reason in result["not_forecastable_because"]]
-    lines += [f"warning: {warning}" for warning in result["warnings"]]
-    lines += [f"note: {note}" for note in result["notes"]]
-    lines += [f"set aside: {line}" for line in result["set_aside"][:_SHOWN]]
-    if len(result["set_aside"]) > _SHOWN:
-        lines.append(f"set aside: {len(result['set_aside']) - _SHOWN} more (all of them with --json)")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A sweep's folder on disk: the names of its files, and the only ways they are written and read.
 
     sweeps/<name>/
-      plan.json  records.csv  optimum.json  fit.json  seal.json  verdict.json  report.html  figures/  wandb/
+      plan.json  records.csv  passes.json  optimum.json  fit.json  seal.json  verdict.json  report.html  figures/  wandb/
       runs/<run_id>/  metrics.jsonl  checkpoint/  train.json  eval.json
 
 Files are written whole under another name and renamed, so a reader never sees half of one. Each
@@ -222,9 +222,13 @@ class SweepFolder:
         return self.path / "seal.json"
 
     @property
+    def passes(self) -> Path:
+        return self.path / "passes.json"
+
+    @property
     def sealed_files(self) -> list[Path]:
-        """What a seal rests on."""
-        return [self.plan, self.records, self.fit]
+        """What a seal rests on; counts of samples only where there are some."""
+        return [self.plan, self.records, self.fit, *([self.passes] if self.passes.exists() else [])]
 
     @property
     def verdict(self) -> Path:

@@ -12,19 +12,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sweep.capability import capability_of, is_sampled
 from sweep.collect import collect
 from sweep.data import Corpus, prepare_corpus
 from sweep.errors import SweepError
 from sweep.fit import fit_folder
-from sweep.fit import summary as fit_summary
 from sweep.folder import HASH_KEY, CorruptFile, RunFolder, SweepFolder, locked, read_json, set_aside
+from sweep.forecast_text import summary as fit_summary
 from sweep.optimum import find_optimum
 from sweep.optimum import summary as optimum_summary
 from sweep.plan import freeze_plan, make_plan
 from sweep.report import write_report
 from sweep.run_spec import Plan, PlannedRun
 from sweep.seal import seal_sweep, seen_before
-from sweep.spec import SweepSpec, check
+from sweep.spec import CapabilitySpec, SweepSpec, check
 from sweep.status import status_of
 from sweep.tracking import decide_mode, track_sweep
 from sweep.verify import summary as verdict_summary
@@ -56,7 +57,8 @@ def run_pipeline(spec: SweepSpec) -> int:
 def _run_stages(spec: SweepSpec, plan: Plan, folder: SweepFolder, corpus: Corpus) -> int:
     if not plan.has_target:
         return _run_without_target(spec, plan, folder, corpus)
-    left_at_start = pending(plan.runs, folder)
+    capability = capability_of(plan)
+    left_at_start = pending(plan.runs, folder, capability)
     if not left_at_start and folder.verdict.exists() and folder.report.exists():
         log.info("nothing to train: all %d runs of %s are done", len(plan.runs), folder.path)
         verdict = verify_sweep(folder)
@@ -66,7 +68,7 @@ def _run_stages(spec: SweepSpec, plan: Plan, folder: SweepFolder, corpus: Corpus
 
     def train(runs: list[PlannedRun], seal_sha256: str | None) -> bool:
         # A sealed target is trained here, under its own seal, whatever another sweep has done since.
-        left = pending(runs if seal_sha256 else take_over(runs, folder), folder)
+        left = pending(runs if seal_sha256 else take_over(runs, folder), folder, capability)
         if not left:
             return True
         log.info("train: %d of %d runs to go, tracking %s", len(left), len(runs), mode)
@@ -140,33 +142,35 @@ def _interrupted(folder: SweepFolder) -> int:
 # ---- which runs are left ----------------------------------------------------------------------
 
 
-def pending(runs: list[PlannedRun], folder: SweepFolder) -> list[PlannedRun]:
-    """Runs that have to be trained or evaluated; damaged results are set aside, failed ones tried again."""
+def pending(runs: list[PlannedRun], folder: SweepFolder, capability: CapabilitySpec | None = None) -> list[PlannedRun]:
+    """Runs to be trained, evaluated or sampled; damaged results are set aside, failed ones tried again."""
     left = []
     for run in runs:
         files = folder.run(run.run_id)
-        for path in (files.train, files.eval):
+        for path in (files.train, files.eval, files.counts):
             try:
                 if path.exists():
                     read_json(path)
             except CorruptFile as error:
                 log.warning("run %s: %s; set aside as %s, made again", run.run_id, error, set_aside(path).name)
         state = files.state()
-        if state.status == "running" and files.train.exists():
+        unsampled = state.status == "done" and not is_sampled(folder, run.run_id, capability)
+        if unsampled or (state.status == "running" and files.train.exists()):
             _check_checkpoint(run, files)
+            state = files.state()
         if state.status == "failed":
             files.train.unlink()
-        if state.status not in ("done", "diverged"):
+        if unsampled or state.status not in ("done", "diverged"):
             left.append(run)
     return left
 
 
 def _check_checkpoint(run: PlannedRun, files: RunFolder) -> None:
-    """A trained run that is still to be evaluated needs its weights; without them it is trained again."""
+    """A trained run that is still to be evaluated or sampled needs its weights; without them it is trained again."""
     try:
         files.checkpoint_state()
     except CorruptFile as error:
-        for path in (files.train, files.checkpoint):
+        for path in (files.train, files.eval, files.checkpoint):
             if path.exists():
                 log.warning("run %s: %s; %s set aside as %s", run.run_id, error, path, set_aside(path).name)
 

@@ -2,8 +2,8 @@
 
     python -m sweep.seal sweeps/NAME
 
-Reads plan.json, records.csv and fit.json, writes seal.json: the prediction with its interval, what it
-assumes, and the hashes of all that it rests on. The target's first row of metrics.jsonl then names the
+Reads plan.json, records.csv, passes.json and fit.json, writes seal.json: the predictions with their intervals, what
+they assume, and the hashes of all that they rest on. The target's first row of metrics.jsonl then names the
 seal's own hash, so neither can be exchanged later without the other.
 """
 
@@ -11,7 +11,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from sweep.claims import above_cut_off, does_not_follow, has_started, wrong_records
+from sweep.capability import sealed_part
+from sweep.claims import above_cut_off, does_not_follow, has_started, wrong_capability, wrong_records
 from sweep.errors import SweepError, run_main
 from sweep.folder import HASH_KEY, CorruptFile, SweepFolder, open_sweep, read_json, sha256_of_file, write_json
 from sweep.provenance import code_version, library_versions, utc_now
@@ -58,10 +59,12 @@ def seal_sweep(folder: SweepFolder) -> dict[str, Any]:
     except CorruptFile as error:
         raise SweepError(str(error), "fit.json as it was written", "make it anew with python -m sweep.fit") from error
     records = read_records(folder.records)
+    capability = None if fit["capability"] is None else sealed_part(fit["capability"])
     wrong = [
         *wrong_records(plan, records, folder),
         *above_cut_off(plan, records),
         *does_not_follow(fit, fit["phase"]["phase"], plan, records),
+        *wrong_capability(capability, plan, folder),
     ]
     if wrong:
         raise SweepError(
@@ -78,6 +81,7 @@ def seal_sweep(folder: SweepFolder) -> dict[str, Any]:
         "target_progress": "not started",
         **{key: fit[key] for key in FROM_FIT},
         "cut_off": {"max_flops_fraction": plan.fit.max_flops_fraction, "largest_fitted_flops": largest},
+        "pass_rates": capability,
         "phase_assumed": fit["phase"]["phase"],
         "falsified_by": "a measured loss outside the interval, or a target in another phase than the ladder",
         "code": code_version(),

@@ -91,6 +91,22 @@ class EvaluationSpec:
 
 
 @dataclass
+class CapabilitySpec:
+    """How often a run writes correct functions: problems, samples, and the second law's own cut-off."""
+
+    problems: str  # micro, humaneval, a file in HumanEval's format, or none
+    temperature: float
+    max_new_tokens: int
+    seed: int
+    stop_at: int  # a half of a problem's samples ends at so many that pass
+    max_samples: int  # of each half, at most
+    first_round: int  # of each half; later rounds are as long as what is still needed
+    num_buckets: int  # of problems, by how the small models do on them
+    hardest_left_out: int
+    max_flops_fraction: float  # cut-off: largest run that pass rates are fitted on over target
+
+
+@dataclass
 class FitSpec:
     """What the forecast may rest on and how sure it has to be."""
 
@@ -124,6 +140,7 @@ class SweepSpec:
     recipe: RecipeSpec
     grid: GridSpec
     evaluation: EvaluationSpec
+    capability: CapabilitySpec
     fit: FitSpec
     machine: MachineSpec
 
@@ -173,6 +190,7 @@ def check(spec: SweepSpec) -> None:
     _check_range(
         "evaluation.held_out_tokens", evaluation.held_out_tokens, 2 * model.context_length, 10**12, "two windows"
     )
+    _check_range("capability.stop_at", spec.capability.stop_at, 2, 10**9, "from one success no rate is known")
     if recipe.warmup_fraction + recipe.decay_fraction > 1 + 1e-9:
         raise SweepError(
             f"recipe.warmup_fraction and recipe.decay_fraction add up to"
@@ -256,7 +274,7 @@ def _check_choice(key: str, value: str, choices: list[str]) -> None:
 
 _MAY_BE_ZERO = {
     *("num_workers", "target_threads", "shuffle_seed", "target_seed", "warmup_fraction", "weight_decay_horizons"),
-    "checkpoint_seconds",
+    *("checkpoint_seconds", "seed", "hardest_left_out"),
 }
 _BELOW_ONE = {"max_flops_fraction", "level", "adam_beta1", "adam_beta2", "max_shared_line_fraction"}
 

@@ -11,7 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sweep.claims import above_cut_off, does_not_follow, has_started, wrong_records
+from sweep.capability import capability_of, judge_buckets, read_counts, sealed_part
+from sweep.claims import above_cut_off, does_not_follow, has_started, wrong_capability, wrong_records
 from sweep.errors import SweepError, run_main
 from sweep.folder import HASH_KEY, CorruptFile, SweepFolder, open_sweep, read_json, sha256_of_file, write_json
 from sweep.phase import phase_name
@@ -48,10 +49,11 @@ def _judge(folder: SweepFolder) -> dict[str, Any]:
 def _altered(folder: SweepFolder, seal: dict[str, Any]) -> list[str]:
     """Files that are not those that were sealed."""
     reasons = []
-    for path in folder.sealed_files:
+    for name in sorted({path.name for path in folder.sealed_files} | seal["files"].keys()):
+        path = folder.path / name
         if not path.exists():
             reasons.append(f"altered: {path} is missing")
-        elif sha256_of_file(path) != seal["files"].get(path.name):
+        elif sha256_of_file(path) != seal["files"].get(name):
             reasons.append(f"altered: {path} is not the file that was sealed")
     for run_id, digest in seal["runs"].items():
         path = folder.run(run_id).eval
@@ -82,7 +84,10 @@ def _wrong(folder: SweepFolder, seal: dict[str, Any]) -> list[str]:
         reasons.append("altered: the seal's target is not the plan's")
     reasons += [f"altered: {reason}" for reason in wrong_records(plan, records, folder)]
     reasons += above_cut_off(plan, records)
-    return reasons + does_not_follow(seal, seal["phase_assumed"], plan, records)
+    if seal["pass_rates"] != (None if fit["capability"] is None else sealed_part(fit["capability"])):
+        reasons.append("altered: the pass rates of the seal are not those of fit.json")
+    reasons += does_not_follow(seal, seal["phase_assumed"], plan, records)
+    return reasons + wrong_capability(seal["pass_rates"], plan, folder)
 
 
 def _late(folder: SweepFolder, seal: dict[str, Any]) -> list[str]:
@@ -120,12 +125,17 @@ def _measured(folder: SweepFolder, seal: dict[str, Any]) -> dict[str, Any]:
         if state.status != "done":
             return {"status": "waiting", "reasons": [f"the target is {state.status}: {state.reason}"]}
         measured, train = read_json(run.eval), read_json(run.train)
+        counts = read_counts(folder, seal["target_run_id"])
     except CorruptFile as error:
         return {"status": "refused", "reasons": [f"the target's result is damaged: {error}"]}
     if measured["run_id"] != seal["target_run_id"] or train["seal_sha256"] != seal[HASH_KEY]:
         return {"status": "refused", "reasons": [f"altered: {run.path} does not belong to this seal"]}
+    plan = _plan(folder)
+    capability = capability_of(plan)
+    if capability is not None and counts is None:
+        return {"status": "waiting", "reasons": ["the target is trained, not sampled to the end yet"]}
     loss = measured["loss_nats"]
-    phase = phase_name(measured["copy_score_nats"], _plan(folder).fit.copying_nats)
+    phase = phase_name(measured["copy_score_nats"], plan.fit.copying_nats)
     inside = seal["low"] <= loss <= seal["high"]
     same_phase = phase == seal["phase_assumed"]
     return {
@@ -149,6 +159,12 @@ def _measured(folder: SweepFolder, seal: dict[str, Any]) -> dict[str, Any]:
         "target_finished_utc": train["finished_utc"],
         "seal_sha256": seal[HASH_KEY],
         "eval_sha256": measured[HASH_KEY],
+        "counts_sha256": counts[HASH_KEY] if counts is not None else None,
+        "pass_rates": (
+            judge_buckets(seal["pass_rates"]["buckets"], counts["problems"], capability.stop_at)
+            if capability is not None and counts is not None
+            else None
+        ),
     }
 
 
@@ -182,7 +198,22 @@ def summary(folder: SweepFolder, verdict: dict[str, Any]) -> str:
     ]
     if not verdict["phase_as_assumed"]:
         lines.append(f"  the target is in another phase than the ladder: {verdict['phase']}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_bucket_lines(verdict["pass_rates"] or [])])
+
+
+def _bucket_lines(buckets: list[dict[str, Any]]) -> list[str]:
+    lines = []
+    for bucket in buckets:
+        measured = "not measured" if bucket["measured"] is None else f"measured {bucket['measured']:.3f}"
+        name = f"  bucket {bucket['bucket']}, -log p: "
+        if not bucket["forecastable"]:
+            lines.append(f"{name}not forecast, {measured}")
+            continue
+        word = {True: "HELD", False: "MISSED", None: "no verdict"}[bucket["inside_interval"]]
+        lines.append(
+            f"{name}{word}, predicted {bucket['prediction']:.3f} ({bucket['low']:.3f} to {bucket['high']:.3f}), {measured}"
+        )
+    return lines
 
 
 def main() -> int:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 
+from sweep.capability import capability_of, solved_summary
 from sweep.data import Corpus
 from sweep.errors import SweepError
 from sweep.folder import RunFolder, SweepFolder, locked, write_json
@@ -152,6 +153,7 @@ def keep_freed_memory() -> None:
 def _train_and_evaluate(run: PlannedRun, job: Job, folder: RunFolder, should_stop: Callable[[], bool]) -> int:
     """The worker's exit code; a failure is written to train.json with its last words."""
     from sweep.evaluate import evaluate
+    from sweep.solve import solve
     from sweep.tracking import training_mirror
     from sweep.train import Stopped, train
 
@@ -164,6 +166,12 @@ def _train_and_evaluate(run: PlannedRun, job: Job, folder: RunFolder, should_sto
         if folder.state().status != "diverged":
             result = evaluate(run, folder, job.corpus, job.machine)
             mirror.summarise({key: value for key, value in result.items() if key != "run_id"})
+        capability = capability_of(job.plan)
+        if capability is not None and folder.state().status == "done":
+            counts = solve(run, folder, job.corpus, capability, should_stop)
+            if counts is None:
+                raise Stopped
+            mirror.summarise(solved_summary(counts))
         mirror.finish()
         return 0
     except Stopped:

@@ -201,7 +201,7 @@ def test_wide_interval_is_not_forecastable() -> None:
     assert (result["high"] - result["low"]) / 2 > 0.25 * result["prediction"]
     assert not result["forecastable"]
     assert "next to nothing about the target" in " ".join(result["not_forecastable_because"])
-    assert "NOT FORECASTABLE" in fit.summary(result)
+    assert "NOT FORECASTABLE" in summary(result)
 
 
 @pytest.mark.parametrize(("factor", "noted"), [(1.0, False), (1.3, False), (None, True)])

@@ -5,7 +5,7 @@ import hashlib
 import subprocess
 import sys
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
@@ -21,6 +21,7 @@ from sweep.humaneval.worker import Order
 _IN_FLIGHT = 32  # jobs given to a worker ahead of its answers,
 _IN_FLIGHT_CHARS = 16_384  # and their length: a pipe that is full would make the pool wait for a worker that hangs
 _AHEAD = 4096  # samples read ahead of the oldest one without a verdict
+_REMEMBERED = 1 << 17  # verdicts kept for equal samples; far more than are read ahead
 _SILENT_SECONDS = 30.0  # a worker without an answer for so long is ended
 _STOP_SECONDS = 3.0
 _MOST_DEATHS = 1  # checkers that a program may take with it before it is given up
@@ -58,7 +59,7 @@ class Pool:
         """
         self._order = Order(problems, unsafe)
         self._workers: list[_Worker] = []
-        self._known: dict[bytes, Verdict] = {}
+        self._known: OrderedDict[bytes, Verdict] = OrderedDict()
         self._waiting: set[bytes] = set()
         self._queue: deque[_Job] = deque()
         self.layers: dict[str, Any] = {}
@@ -70,9 +71,10 @@ class Pool:
             raise
 
     def judge(self, samples: Iterable[Sample]) -> Iterator[Verdict]:
-        """One verdict per sample, in the samples' order. Equal samples are run once.
+        """One verdict per sample, in the samples' order.
 
-        Samples are read a few thousand ahead; 100 bytes or so are kept per different program.
+        Equal samples are run once, as long as no hundred thousand others lie between them. Samples are read a few
+        thousand ahead, so memory is bounded.
 
         Raises:
             SweepError: a problem of the file is broken, or the sandbox was lost for good.
@@ -88,7 +90,9 @@ class Pool:
                     break
                 key = _key(sample)
                 ahead.append(key)
-                if key not in self._known and key not in self._waiting:
+                if key in self._known:
+                    self._known.move_to_end(key)
+                elif key not in self._waiting:
                     self._waiting.add(key)
                     self._queue.append(_Job(key, sample))
             if not ahead:
@@ -99,7 +103,12 @@ class Pool:
 
     def remember(self, sample: Sample, verdict: Verdict) -> None:
         """A verdict of an earlier start, which need not be found again."""
-        self._known[_key(sample)] = verdict
+        self._know(_key(sample), verdict)
+
+    def _know(self, key: bytes, verdict: Verdict) -> None:
+        self._known[key] = verdict
+        while len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
 
     def _work(self) -> None:
         """Hand out what is queued, take in what is answered, replace who died."""
@@ -132,7 +141,7 @@ class Pool:
         self._settle(worker.jobs.popleft(), verdict)
 
     def _settle(self, job: _Job, verdict: Verdict) -> None:
-        self._known[job.key] = verdict
+        self._know(job.key, verdict)
         self._waiting.discard(job.key)
 
     def _replace(self, worker: _Worker, result: str) -> None:

@@ -1,0 +1,261 @@
+"""How often a sweep's models write correct functions: the counts of its runs, the forecast per bucket, the comparison.
+
+Between the runs' own ``counts.json`` (written while they are sampled, ``sweep/sample.py``) and the second law
+(``sweep/pass_law.py``). ``passes.json`` holds the counts of the small runs as the forecast found them.
+"""
+
+import functools
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sweep.buckets import make_buckets
+from sweep.errors import SweepError
+from sweep.folder import HASH_KEY, SweepFolder, read_json, sha256_of
+from sweep.humaneval.problems import Problem, read_problems
+from sweep.pass_counts import PassCounts
+from sweep.pass_law import PassLaw, pass_law
+from sweep.pass_rates import log_pass_rate, pass_rate
+from sweep.run_spec import Plan
+from sweep.spec import CapabilitySpec
+
+NONE, MICRO, HUMAN_EVAL = "none", "micro", "humaneval"
+BUCKET_HALF, FIT_HALF = 0, 1  # problems are sorted by one half of the samples, the law sees the other
+
+
+def capability_of(plan: Plan) -> CapabilitySpec | None:
+    """What the sweep's runs are sampled on; None if they are not, as in a grid without a target."""
+    settings = plan.config.get("capability", {"problems": NONE})
+    if settings["problems"] == NONE or not plan.has_target:
+        return None
+    return CapabilitySpec(**settings)
+
+
+def problems_of(spec: CapabilitySpec) -> dict[str, Problem]:
+    """The problems by task id: the graded set, HumanEval, or those of a file in its format.
+
+    Raises:
+        SweepError: the file is not of that format, or a problem has no canonical solution.
+    """
+    return _problems_named(spec.problems)
+
+
+@functools.cache
+def _problems_named(name: str) -> dict[str, Problem]:
+    if name == MICRO:
+        from sweep.micro.problems import micro_problems
+
+        return {fields["task_id"]: Problem(**fields) for fields in micro_problems()}
+    problems = read_problems(None if name == HUMAN_EVAL else Path(name))
+    without = [task for task, problem in problems.items() if problem.canonical_solution is None]
+    if without:
+        raise SweepError(
+            f"{name}: no canonical_solution for {', '.join(without[:5])}",
+            "a canonical solution for every problem: its log-likelihood stands beside the pass rates",
+            "add them, or leave these problems out",
+        )
+    return problems
+
+
+def read_counts(folder: SweepFolder, run_id: str) -> dict[str, Any] | None:
+    """The finished counts of a run; None while it is not sampled to the end. Raises CorruptFile."""
+    path = folder.run(run_id).counts
+    counts = read_json(path) if path.exists() else {"done": False}
+    return counts if counts["done"] else None
+
+
+def is_sampled(folder: SweepFolder, run_id: str, spec: CapabilitySpec | None) -> bool:
+    """Whether nothing is left to sample for a run, with these settings."""
+    if spec is None:
+        return True
+    counts = read_counts(folder, run_id)
+    wanted = sampling_settings(spec)
+    return counts is not None and {key: counts["settings"].get(key) for key in wanted} == wanted
+
+
+def sampling_settings(spec: CapabilitySpec) -> dict[str, Any]:
+    """What of the settings decides samples; the rest decides what is made of their counts."""
+    keys = ("temperature", "max_new_tokens", "seed", "stop_at", "max_samples", "first_round")
+    return {**{key: getattr(spec, key) for key in keys}, "problems_sha256": problems_sha256(spec)}
+
+
+def problems_sha256(spec: CapabilitySpec) -> str:
+    return sha256_of([asdict(problem) for problem in problems_of(spec).values()])
+
+
+def solved_summary(counts: dict[str, Any]) -> dict[str, float | int]:
+    """One run's counts in a few numbers, for its dashboard."""
+    problems = counts["problems"].values()
+    samples, correct = (sum(sum(row[key]) for row in problems) for key in ("n", "c"))
+    nats = [row["canonical_nats"] for row in problems if row["canonical_nats"] is not None]
+    return {
+        "samples": samples,
+        "samples_passed": correct,
+        "problems_solved": sum(sum(row["c"]) > 0 for row in problems),
+        "canonical_nats": float(np.mean(nats)) if nats else math.nan,
+    }
+
+
+# ---- counts of the whole sweep ------------------------------------------------------------------
+
+
+def gather_passes(plan: Plan, spec: CapabilitySpec, folder: SweepFolder) -> dict[str, Any]:
+    """What goes into passes.json: counts of every small run that was sampled to the end.
+
+    Raises:
+        CorruptFile: one of the runs' files is damaged.
+    """
+    runs = {}
+    for run in plan.fit_runs:
+        counts = read_counts(folder, run.run_id)
+        if counts is not None and folder.run(run.run_id).state().status == "done":
+            runs[run.run_id] = {"counts_sha256": counts[HASH_KEY], "problems": counts["problems"]}
+    return {"stop_at": spec.stop_at, "problems_sha256": problems_sha256(spec), "runs": runs}
+
+
+def wrong_passes(plan: Plan, passes: dict[str, Any], folder: SweepFolder) -> list[str]:
+    """A line for each run in ``passes`` that is not planned or not what its own files say."""
+    planned = {run.run_id for run in plan.fit_runs}
+    reasons = [f"passes.json has a run that is not planned: {run_id}" for run_id in passes["runs"].keys() - planned]
+    for run_id, row in passes["runs"].items():
+        path = folder.run(run_id).counts
+        # A published forecast may leave the runs' own folders out.
+        if path.exists():
+            counts = read_json(path)
+            if counts[HASH_KEY] != row["counts_sha256"] or counts["problems"] != row["problems"]:
+                reasons.append(f"passes.json has other counts for run {run_id} than its own files")
+    return reasons
+
+
+def pass_counts(plan: Plan, passes: dict[str, Any]) -> PassCounts:
+    """The counts as arrays; a problem without samples in a run, as one too long for its context, has 0 of 0."""
+    flops = {run.run_id: run.flops for run in plan.fit_runs}
+    run_ids = sorted(passes["runs"])
+    tasks = sorted({task for run_id in run_ids for task in passes["runs"][run_id]["problems"]})
+    empty = {"n": [0, 0], "c": [0, 0]}
+    counts = np.array(
+        [
+            [
+                [passes["runs"][run_id]["problems"].get(task, empty)[key] for task in tasks]
+                for run_id in run_ids
+            ]
+            for key in ("n", "c")
+        ],
+        dtype=np.int64,
+    ).reshape(2, len(run_ids), len(tasks), 2)  # fmt: skip
+    samples_2RP, correct_2RP = np.moveaxis(counts, -1, 1)
+    compute = np.array([flops[run_id] for run_id in run_ids])
+    return PassCounts(tuple(run_ids), tuple(tasks), compute, samples_2RP, correct_2RP, passes["stop_at"])
+
+
+# ---- the forecast -------------------------------------------------------------------------------
+
+
+def forecast_passes(plan: Plan, spec: CapabilitySpec, passes: dict[str, Any]) -> dict[str, Any]:
+    """The second law per bucket, from runs under its own cut-off; what can't be forecast says why.
+
+    A result without buckets has a reason: too few runs or problems to sort.
+    """
+    allowed_flops = spec.max_flops_fraction * plan.target.flops
+    counts = pass_counts(plan, passes).up_to(allowed_flops)
+    found: dict[str, Any] = {
+        "problems": spec.problems,
+        "num_problems": len(counts.tasks),
+        "num_samples": int(counts.samples_2RP.sum()),
+        "cut_off": {
+            "max_flops_fraction": spec.max_flops_fraction,
+            "largest_fitted_flops": float(counts.flops_R.max(initial=0.0)),
+        },
+        "runs": list(counts.run_ids),
+        "buckets": [],
+        "left_out": {},
+        "no_buckets_because": "",
+        "canonical_nats": canonical_means(passes),
+    }
+    try:
+        buckets = make_buckets(counts, BUCKET_HALF, spec.num_buckets, spec.hardest_left_out)
+    except SweepError as error:
+        return found | {"no_buckets_because": error.args[0]}
+    laws = [pass_law(counts, tasks, plan.target.flops, plan.fit.level, FIT_HALF) for tasks in buckets.tasks]
+    return found | {
+        "left_out": buckets.left_out,
+        "buckets": [
+            {"bucket": number, "tasks": list(tasks), **prediction(law), **law.as_json()}
+            for number, (tasks, law) in enumerate(zip(buckets.tasks, laws, strict=True), 1)
+        ],
+    }
+
+
+PREDICTED = ("prediction", "low", "high", "pass_rate_prediction", "pass_rate_low", "pass_rate_high")
+
+
+def prediction(law: PassLaw) -> dict[str, float | None]:
+    """-E_P[log pass_rate] and E_P[pass_rate] at the target with their intervals; None where it is not forecastable."""
+    if law.likelihood is None or not law.forecastable:
+        return dict.fromkeys(PREDICTED)
+    nats, rate = law.likelihood.nats, law.likelihood.pass_rate
+    return dict(
+        zip(PREDICTED, (nats.prediction, nats.low, nats.high, rate.prediction, rate.low, rate.high), strict=True)
+    )
+
+
+def canonical_means(passes: dict[str, Any]) -> dict[str, float]:
+    """By run, the mean log-likelihood in nats of the canonical solutions: the companion that is never zero."""
+    means = {}
+    for run_id, row in passes["runs"].items():
+        nats = [counts["canonical_nats"] for counts in row["problems"].values() if counts["canonical_nats"] is not None]
+        if nats:
+            means[run_id] = float(np.mean(nats))
+    return means
+
+
+def sealed_part(found: dict[str, Any]) -> dict[str, Any]:
+    """What of a forecast of pass rates is claimed: everything that a verdict needs, and nothing else."""
+    return {
+        "problems": found["problems"],
+        "cut_off": found["cut_off"],
+        "left_out": found["left_out"],
+        "buckets": [
+            {key: bucket[key] for key in ("bucket", "tasks", "forecastable", "level", *PREDICTED)}
+            for bucket in found["buckets"]
+        ],
+    }
+
+
+# ---- the comparison -----------------------------------------------------------------------------
+
+
+def judge_buckets(buckets: list[dict[str, Any]], target: dict[str, Any], stop_at: int) -> list[dict[str, Any]]:
+    """Predicted against measured per sealed bucket; ``target`` is the ``problems`` part of the target's counts.
+
+    Both halves of the target's samples count: nothing was chosen by them.
+    """
+    return [
+        {
+            **{key: bucket[key] for key in ("bucket", "forecastable", *PREDICTED)},
+            **(measured := measured_bucket(bucket["tasks"], target, stop_at)),
+            "inside_interval": (
+                bucket["low"] <= measured["measured"] <= bucket["high"]
+                if bucket["forecastable"] and measured["measured"] is not None
+                else None
+            ),
+        }
+        for bucket in buckets
+    ]
+
+
+def measured_bucket(tasks: list[str], target: dict[str, Any], stop_at: int) -> dict[str, Any]:
+    """-E_P[log pass_rate] and E_P[pass_rate] of one run over a bucket, by the unbiased estimators of both halves."""
+    counted = [target[task] for task in tasks if task in target and min(target[task]["n"]) > 0]
+    if not counted:
+        return {"measured": None, "pass_rate_measured": None, "never_solved": None}
+    samples, correct = (np.array([counts[key] for counts in counted]) for key in ("n", "c"))
+    stopped = correct == stop_at
+    return {
+        "measured": float(-log_pass_rate(samples, correct, stopped).mean()),
+        "pass_rate_measured": float(pass_rate(samples, correct, stopped).mean()),
+        "never_solved": int((correct.sum(axis=1) == 0).sum()),
+    }
