@@ -4,10 +4,17 @@ Shape suffixes: N blocks, S prompts, R rows of each prompt, B all rows (S R, tho
 P positions of a prompt, L positions since, H heads, K head width, D width, C = 3 D, J taps, V vocabulary.
 
 All rows of a ``Decoding`` stand at the same number of tokens after their prompts. The keys and values of a prompt
-are kept once for all its rows, those of what follows per row in buffers of a fixed size; a row attends to both in one
-softmax. Rows that are done can be dropped on the way. Beside keys and values a block keeps the last J - 1 projections, which its short convolution looks back at.
+are kept once for all its rows, those of what follows per row, in pages of a fixed size; a row attends to all in one
+softmax. Beside keys and values a block keeps the last J - 1 projections, which its short convolution looks back at.
+Rows that are done can be dropped on the way.
+
+At these widths a step costs as much as the number of its operations, so the weights are folded beforehand and the step
+is written with few: gains and multipliers go into the matrices, the scale of attention into the rotation of queries.
+QK-norm bounds the scores (by 2.5 sqrt(K)), so their exponentials need no maximum subtracted, and the softmax over the
+prompt and the pages is a ratio of two sums.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.transformer import Block, Decoder
+from models.transformer import NORM_EPS, Block, Decoder
+
+_PAGE = 32  # positions; one buffer for all would have wide gaps between the rows, and reading it costs twice as much
 
 
 @dataclass(frozen=True)
@@ -49,54 +58,144 @@ def read_prompt(model: Decoder, tokens_P: Tensor) -> Prompt:
     return Prompt(torch.stack(keys), torch.stack(values), torch.stack(projected), model.head(x_BPD[:, -1])[0])
 
 
+def _blocks(model: Decoder) -> Sequence[Block]:
+    return model.blocks  # type: ignore[return-value]
+
+
+class FoldedDecoder:
+    """A decoder's weights as its steps use them; a copy, so make it anew when the weights have changed."""
+
+    @torch.inference_mode()
+    def __init__(self, model: Decoder) -> None:
+        config = model.config
+        self.config = config
+        self.embedding = model.embedding.weight.clone()
+        self._norm_eps = self.embedding.new_tensor(NORM_EPS)
+        self.pairs_K = _rotary_pairs(config.head_width)
+        blocks = _blocks(model)
+        self.turn_THK = self._turns(model, blocks[0].attention_scale)
+        width, heads = config.width, config.num_heads
+        by_head_C = torch.arange(3 * width).view(3, heads, config.head_width)
+        by_head_C[:2] = by_head_C[:2][..., self.pairs_K]
+        self.channels_C = by_head_C.flatten()
+        self.blocks = [_FoldedBlock(block, self.channels_C) for block in blocks]
+        logit_scale = model.logit_scale * model.logit_multiplier
+        self.head_DV = (self.embedding * model.final_gain * logit_scale).T
+
+    def _turns(self, model: Decoder, attention_scale: float) -> Tensor:
+        """Complex factors (T, 2 H, K/2) that turn queries and keys; scores come out ready for a power of two."""
+        cos_TK, sin_TK = model.rotary(self.config.context_length)
+        half = cos_TK.shape[1] // 2
+        turned_TK = torch.complex(cos_TK[:, :half], sin_TK[:, :half])
+        turn_TK = F.pad(turned_TK, (0, self.config.head_width // 2 - half), value=1.0)
+        turn_THK = turn_TK[:, None].repeat(1, 2 * self.config.num_heads, 1)
+        turn_THK[:, : self.config.num_heads] *= attention_scale * math.log2(math.e)
+        return turn_THK
+
+    def norm(self, x: Tensor) -> Tensor:
+        """RMS norm over the last dimension, in half the calls of ``F.rms_norm``."""
+        size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return x * torch.addcmul(self._norm_eps, size, size, value=1 / x.shape[-1]).rsqrt_()
+
+
+class _FoldedBlock:
+    def __init__(self, block: Block, channels_C: Tensor) -> None:
+        self.qkv_DC = (block.qkv.weight * block.attention_gain)[channels_C].T
+        self.taps = [taps_C[channels_C] for taps_C in block.conv.taps_JC]
+        self.out_DD = (block.attention_out.weight * block.residual_multiplier).T
+        self.up = (block.mlp_up.weight * block.mlp_gain).T
+        self.down = (block.mlp_down.weight * block.residual_multiplier).T
+
+
+def _rotary_pairs(head_width: int) -> Tensor:
+    """Order of a head's channels in which those that rotary turns together are neighbours."""
+    rotated = head_width // 4 * 2
+    pairs = torch.arange(rotated).view(2, -1).T.flatten()
+    return torch.cat((pairs, torch.arange(rotated, head_width)))
+
+
 class Decoding:
-    """Rows that go on from their prompts, ``rows_per_prompt`` from each, for at most ``max_steps`` tokens.
+    """Rows that go on from their prompts, ``rows_per_prompt`` from each.
 
     ``logits_BV`` are the logits for each row's next token; rows of one prompt stand side by side. A row that has
-    reached the end of the model's context may stay, while longer ones of shorter prompts go on; its logits mean nothing.
+    reached the end of the model's context may stay, while others of shorter prompts go on; its logits mean nothing.
     """
 
-    def __init__(self, model: Decoder, prompts: Sequence[Prompt], rows_per_prompt: int, max_steps: int) -> None:
+    @torch.inference_mode()
+    def __init__(self, model: FoldedDecoder, prompts: Sequence[Prompt], rows_per_prompt: int) -> None:
         config = model.config
-        self._model = model
-        self._rows, self._steps, self._max_steps = rows_per_prompt, 0, max_steps
+        self._model, self._rows, self._steps = model, rows_per_prompt, 0
         self._lengths_S = torch.tensor([prompt.length for prompt in prompts])
-        longest = int(self._lengths_S.max())
-        self._keys_NSHPK = _padded([prompt.keys_NHPK for prompt in prompts], longest)
-        self._values_NSHPK = _padded([prompt.values_NHPK for prompt in prompts], longest)
-        missing_SP = torch.arange(longest) >= self._lengths_S[:, None]
-        self._mask_SHRP = torch.zeros(missing_SP.shape, dtype=self._keys_NSHPK.dtype)
-        self._mask_SHRP = self._mask_SHRP.masked_fill(missing_SP, -torch.inf)[:, None, None]
-        shape = (config.depth, len(prompts), config.num_heads, rows_per_prompt, max_steps, config.head_width)
-        self._own_keys_NSHRLK = torch.empty(shape, dtype=self._keys_NSHPK.dtype)
-        self._own_values_NSHRLK = torch.empty_like(self._own_keys_NSHRLK)
-        projected_NSJC = torch.stack([prompt.projected_NJC for prompt in prompts], 1)
-        rows_NBJC = projected_NSJC.repeat_interleave(rows_per_prompt, dim=1)
+        keys_NSHPK = _padded([prompt.keys_NHPK[..., model.pairs_K] for prompt in prompts])
+        self._prompt_keys_NSHKP = keys_NSHPK.transpose(-1, -2).contiguous()
+        # A column of ones beside the values gives the sum of their weights; where a prompt has ended both are zero.
+        self._prompt_values_NSHPK = _padded([F.pad(prompt.values_NHPK, (0, 1), value=1.0) for prompt in prompts])
+        # Per block, keys and values of the tokens since, (B, H, L, K) each; the last page is filled up to the step.
+        self._pages: list[list[tuple[Tensor, Tensor]]] = [[] for _ in model.blocks]
+        projected_NSJC = torch.stack([prompt.projected_NJC[..., model.channels_C] for prompt in prompts], 1)
         # Per block, the nearest token's first.
-        self._before = [[*reversed(rows_BJC.split(1, dim=1))] for rows_BJC in rows_NBJC]
+        self._before = [
+            [*reversed(rows_BJC.unbind(1))] for rows_BJC in projected_NSJC.repeat_interleave(rows_per_prompt, dim=1)
+        ]
         self.logits_BV = torch.stack([prompt.logits_V for prompt in prompts]).repeat_interleave(rows_per_prompt, 0)
+
+    @property
+    def rows_per_prompt(self) -> int:
+        return self._rows
 
     @torch.inference_mode()
     def step(self, tokens_B: Tensor) -> Tensor:
         """Append one token to every row; returns ``logits_BV`` for the token after it."""
-        if self._steps == self._max_steps:
-            raise ValueError(f"{self._max_steps} tokens were appended already; that is all there is room for")
-        context = self._model.config.context_length
-        positions_B = (self._lengths_S + self._steps).clamp(max=context - 1).repeat_interleave(self._rows)
-        cos, sin = (table[positions_B, None, None] for table in self._model.rotary(context))
+        model = self._model
+        positions_S = (self._lengths_S + self._steps).clamp_(max=model.config.context_length - 1)
+        turn_S1HK = model.turn_THK[positions_S, None]
+        if self._steps % _PAGE == 0:
+            shape = (len(tokens_B), model.config.num_heads, _PAGE, model.config.head_width)
+            for pages in self._pages:
+                pages.append((model.embedding.new_empty(shape), model.embedding.new_empty(shape)))
         self._steps += 1
-        x_BTD = self._model.embedding(tokens_B[:, None])
-        for number, block in enumerate(_blocks(self._model)):
-            qkv_BTC = block.project(x_BTD)
-            mixed_BTC = block.conv.mix(qkv_BTC, self._before[number])
-            self._before[number] = [qkv_BTC, *self._before[number][:-1]]
-            q_SHRK, k_SHRK, v_SHRK = (self._by_prompt(part) for part in block.heads(mixed_BTC, cos, sin))
-            self._own_keys_NSHRLK[number, :, :, :, self._steps - 1] = k_SHRK
-            self._own_values_NSHRLK[number, :, :, :, self._steps - 1] = v_SHRK
-            attended_SHRK = self._attend(number, q_SHRK * block.attention_scale)
-            x_BTD = block.finish(x_BTD, attended_SHRK.transpose(1, 2).reshape(x_BTD.shape))
-        self.logits_BV = self._model.head(x_BTD)[:, 0]
+        x_BD = model.embedding[tokens_B]
+        for number, block in enumerate(model.blocks):
+            qkv_BC = model.norm(x_BD) @ block.qkv_DC
+            attended_BD = self._attend(number, self._mixed(number, qkv_BC, block.taps), turn_S1HK)
+            x_BD = torch.addmm(x_BD, attended_BD, block.out_DD)
+            x_BD = torch.addmm(x_BD, (model.norm(x_BD) @ block.up).relu_().square_(), block.down)
+        self.logits_BV = model.norm(x_BD) @ model.head_DV
         return self.logits_BV
+
+    def _mixed(self, number: int, qkv_BC: Tensor, taps: list[Tensor]) -> Tensor:
+        """The short convolution."""
+        before = self._before[number]
+        mixed_BC = qkv_BC * taps[0]
+        for before_BC, taps_C in zip(before, taps[1:], strict=True):
+            mixed_BC.addcmul_(before_BC, taps_C)
+        self._before[number] = [qkv_BC, *before[:-1]]
+        return mixed_BC
+
+    def _attend(self, number: int, qkv_BC: Tensor, turn_S1HK: Tensor) -> Tensor:
+        heads, width = self._model.config.num_heads, self._model.config.head_width
+        qkv_BHK = qkv_BC.view(-1, 3 * heads, width)
+        qk_SRHK = self._model.norm(qkv_BHK[:, : 2 * heads]).unflatten(0, (-1, self._rows))
+        turned_SRHK = torch.view_as_complex(qk_SRHK.unflatten(-1, (-1, 2))) * turn_S1HK
+        q_SRHK, k_SRHK = torch.view_as_real(turned_SRHK).flatten(-2).chunk(2, dim=2)
+
+        place = (self._steps - 1) % _PAGE
+        keys_BHLK, values_BHLK = self._pages[number][-1]
+        keys_BHLK[:, :, place] = k_SRHK.flatten(0, 1)
+        values_BHLK[:, :, place] = qkv_BHK[:, 2 * heads :]
+
+        prompt_SHRP = (q_SRHK.transpose(1, 2) @ self._prompt_keys_NSHKP[number]).exp2_()
+        prompt_SRHK = (prompt_SHRP @ self._prompt_values_NSHPK[number]).transpose(1, 2)
+        total_BH1K = prompt_SRHK[..., :-1].reshape(-1, heads, 1, width)
+        weight_BH11 = prompt_SRHK[..., -1].reshape(-1, heads, 1, 1)
+        q_BH1K = q_SRHK.reshape(-1, heads, 1, width)
+        for keys_BHLK, values_BHLK in self._pages[number]:
+            filled = place + 1 if keys_BHLK is self._pages[number][-1][0] else _PAGE
+            # A row times a matrix: several times as fast as a matrix times a column.
+            weights_BH1L = (q_BH1K @ keys_BHLK[:, :, :filled].transpose(-1, -2)).exp2_()
+            total_BH1K = total_BH1K + weights_BH1L @ values_BHLK[:, :, :filled]
+            weight_BH11 = weight_BH11 + weights_BH1L.sum(-1, keepdim=True)
+        return (total_BH1K / weight_BH11).flatten(1)
 
     @torch.inference_mode()
     def keep(self, wanted_B: Tensor) -> Tensor:
@@ -107,44 +206,19 @@ class Decoding:
         wanted_SR = wanted_B.view(-1, self._rows)
         wanted_S = wanted_SR.sum(1)
         prompts = wanted_S.nonzero()[:, 0]
-        rows_SR = wanted_SR[prompts].int().argsort(dim=1, descending=True, stable=True)[:, : int(wanted_S.max())]
-        rows_B = (prompts[:, None] * self._rows + rows_SR).flatten()
-        self._lengths_S, self._mask_SHRP = self._lengths_S[prompts], self._mask_SHRP[prompts]
-        self._keys_NSHPK, self._values_NSHPK = self._keys_NSHPK[:, prompts], self._values_NSHPK[:, prompts]
-        self._own_keys_NSHRLK = self._some_rows(self._own_keys_NSHRLK, prompts, rows_SR)
-        self._own_values_NSHRLK = self._some_rows(self._own_values_NSHRLK, prompts, rows_SR)
-        self._before = [[past_BTC[rows_B] for past_BTC in before] for before in self._before]
-        self._rows, self.logits_BV = rows_SR.shape[1], self.logits_BV[rows_B]
+        order_SR = wanted_SR[prompts].int().argsort(dim=1, descending=True, stable=True)
+        rows_B = (prompts[:, None] * self._rows + order_SR[:, : int(wanted_S.max())]).flatten()
+        self._rows = len(rows_B) // len(prompts)
+        self._lengths_S = self._lengths_S[prompts]
+        self._prompt_keys_NSHKP = self._prompt_keys_NSHKP[:, prompts]
+        self._prompt_values_NSHPK = self._prompt_values_NSHPK[:, prompts]
+        self._pages = [[(keys[rows_B], values[rows_B]) for keys, values in pages] for pages in self._pages]
+        self._before = [[past_BC[rows_B] for past_BC in before] for before in self._before]
+        self.logits_BV = self.logits_BV[rows_B]
         return rows_B
 
-    def _some_rows(self, own_NSHRLK: Tensor, prompts: Tensor, rows_SR: Tensor) -> Tensor:
-        blocks, _, heads, _, capacity, width = own_NSHRLK.shape
-        some = own_NSHRLK.new_empty((blocks, len(prompts), heads, rows_SR.shape[1], capacity, width))
-        used = slice(self._steps)
-        for number in range(blocks):
-            for head in range(heads):
-                some[number, :, head, :, used] = own_NSHRLK[number, prompts[:, None], head, rows_SR, used]
-        return some
 
-    def _by_prompt(self, part_BHTK: Tensor) -> Tensor:
-        _, heads, _, width = part_BHTK.shape
-        return part_BHTK.reshape(-1, self._rows, heads, width).transpose(1, 2).contiguous()
-
-    def _attend(self, number: int, q_SHRK: Tensor) -> Tensor:
-        keys_SHPK, values_SHPK = self._keys_NSHPK[number], self._values_NSHPK[number]
-        own_keys_SHRLK = self._own_keys_NSHRLK[number, :, :, :, : self._steps]
-        own_values_SHRLK = self._own_values_NSHRLK[number, :, :, :, : self._steps]
-        to_prompt_SHRP = q_SHRK @ keys_SHPK.transpose(-1, -2) + self._mask_SHRP
-        to_own_SHRL = (own_keys_SHRLK @ q_SHRK[..., None])[..., 0]
-        weights = torch.cat((to_prompt_SHRP, to_own_SHRL), -1).softmax(-1)
-        prompt_weights, own_weights = weights.split((keys_SHPK.shape[2], self._steps), dim=-1)
-        return prompt_weights @ values_SHPK + (own_weights[..., None, :] @ own_values_SHRLK)[..., 0, :]
-
-
-def _blocks(model: Decoder) -> Sequence[Block]:
-    return model.blocks  # type: ignore[return-value]
-
-
-def _padded(parts_NHPK: Sequence[Tensor], length: int) -> Tensor:
+def _padded(parts_NHPK: Sequence[Tensor]) -> Tensor:
     """Stack (N, H, P, K) of several P into (N, S, H, P, K), with zeros behind the shorter ones."""
-    return torch.stack([F.pad(part, (0, 0, 0, length - part.shape[2])) for part in parts_NHPK], 1)
+    longest = max(part.shape[2] for part in parts_NHPK)
+    return torch.stack([F.pad(part, (0, 0, 0, longest - part.shape[2])) for part in parts_NHPK], 1)

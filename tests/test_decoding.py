@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.config import DecoderConfig
-from models.decoding import Decoding, read_prompt
+from models.decoding import Decoding, FoldedDecoder, read_prompt
 from models.transformer import Decoder
 from tests.tiny import rules
 
@@ -26,7 +26,7 @@ def largest_difference(model: Decoder, prompts: list[int], rows: int, steps: int
     """Between decoding and the full forward pass, over all rows and positions, relative to the largest logit."""
     tokens = [torch.randint(0, VOCABULARY, (length,)) for length in prompts]
     after_BL = torch.randint(0, VOCABULARY, (len(prompts) * rows, steps))
-    decoding = Decoding(model, [read_prompt(model, prompt) for prompt in tokens], rows, steps)
+    decoding = Decoding(FoldedDecoder(model), [read_prompt(model, prompt) for prompt in tokens], rows)
     logits_LBV = [decoding.logits_BV, *(decoding.step(after_BL[:, step]) for step in range(steps))]
     worst = 0.0
     for row, after in enumerate(after_BL):
@@ -57,7 +57,7 @@ def test_rows_can_be_dropped_and_the_others_go_on() -> None:
     after_BL = torch.randint(0, VOCABULARY, (12, 20))
     wanted_B = torch.zeros(12, dtype=torch.bool)
     wanted_B[[0, 3, 10]] = True
-    decoding = Decoding(model, [read_prompt(model, prompt) for prompt in tokens], 4, 20)
+    decoding = Decoding(FoldedDecoder(model), [read_prompt(model, prompt) for prompt in tokens], 4)
     for step in range(8):
         decoding.step(after_BL[:, step])
     rows = decoding.keep(wanted_B)
@@ -74,11 +74,9 @@ def test_a_row_at_the_end_of_its_context_does_not_disturb_the_others() -> None:
     model = decoder(16, 1, dtype=torch.float64)
     tokens = [torch.randint(0, VOCABULARY, (length,)) for length in (CONTEXT, 10)]
     after_BL = torch.randint(0, VOCABULARY, (2, CONTEXT - 10))
-    decoding = Decoding(model, [read_prompt(model, prompt) for prompt in tokens], 1, CONTEXT - 10)
+    decoding = Decoding(FoldedDecoder(model), [read_prompt(model, prompt) for prompt in tokens], 1)
     for step in range(CONTEXT - 10):
         logits_BV = decoding.step(after_BL[:, step])
     with torch.no_grad():
         full_V = model(torch.cat((tokens[1], after_BL[1]))[None])[0, -1]
     assert torch.allclose(logits_BV[1], full_V, rtol=0, atol=1e-10)
-    with pytest.raises(ValueError, match="30 tokens were appended already"):
-        decoding.step(after_BL[:, 0])
