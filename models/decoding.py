@@ -31,14 +31,14 @@ _PAGE = 32  # positions; one buffer for all would have wide gaps between the row
 class Prompt:
     """What a decoder keeps of a prompt that it has read, and its logits for the token after it."""
 
-    keys_NHPK: Tensor
-    values_NHPK: Tensor
-    projected_NJC: Tensor  # of its last J - 1 tokens, before the convolution; zeros stand before the first token
-    logits_V: Tensor
+    keys: Tensor  # (N, H, P, K)
+    values: Tensor  # (N, H, P, K)
+    projected: Tensor  # (N, J - 1, C), of its last tokens before the convolution; zeros stand before the first
+    logits: Tensor  # (V,)
 
     @property
     def length(self) -> int:
-        return self.keys_NHPK.shape[2]
+        return self.keys.shape[2]
 
 
 @torch.inference_mode()
@@ -123,21 +123,20 @@ class Decoding:
 
     @torch.inference_mode()
     def __init__(self, model: FoldedDecoder, prompts: Sequence[Prompt], rows_per_prompt: int) -> None:
-        config = model.config
         self._model, self._rows, self._steps = model, rows_per_prompt, 0
         self._lengths_S = torch.tensor([prompt.length for prompt in prompts])
-        keys_NSHPK = _padded([prompt.keys_NHPK[..., model.pairs_K] for prompt in prompts])
+        keys_NSHPK = _padded([prompt.keys[..., model.pairs_K] for prompt in prompts])
         self._prompt_keys_NSHKP = keys_NSHPK.transpose(-1, -2).contiguous()
         # A column of ones beside the values gives the sum of their weights; where a prompt has ended both are zero.
-        self._prompt_values_NSHPK = _padded([F.pad(prompt.values_NHPK, (0, 1), value=1.0) for prompt in prompts])
+        self._prompt_values_NSHPK = _padded([F.pad(prompt.values, (0, 1), value=1.0) for prompt in prompts])
         # Per block, keys and values of the tokens since, (B, H, L, K) each; the last page is filled up to the step.
         self._pages: list[list[tuple[Tensor, Tensor]]] = [[] for _ in model.blocks]
-        projected_NSJC = torch.stack([prompt.projected_NJC[..., model.channels_C] for prompt in prompts], 1)
+        projected_NSJC = torch.stack([prompt.projected[..., model.channels_C] for prompt in prompts], 1)
         # Per block, the nearest token's first.
         self._before = [
             [*reversed(rows_BJC.unbind(1))] for rows_BJC in projected_NSJC.repeat_interleave(rows_per_prompt, dim=1)
         ]
-        self.logits_BV = torch.stack([prompt.logits_V for prompt in prompts]).repeat_interleave(rows_per_prompt, 0)
+        self.logits_BV = torch.stack([prompt.logits for prompt in prompts]).repeat_interleave(rows_per_prompt, 0)
 
     @property
     def rows_per_prompt(self) -> int:

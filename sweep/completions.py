@@ -1,13 +1,14 @@
 """From a problem to what a model is shown, and from what it writes to the completion that is scored.
 
-A prompt usually ends in a newline. Its tokens would then end within what the tokenizer makes one token of, a newline and
-the spaces after it, and the model would have to go on from a text that it has never seen cut so. So the model is shown the
-prompt without its trailing whitespace (the *stem*) and writes that whitespace itself; the completion is what it writes after
-it, so that prompt + completion is the text that the model wrote.
+A prompt usually ends in a newline. Its tokens would then end within what the tokenizer makes one token of, a newline
+and the spaces after it, and the model would have to go on from a text that it has never seen cut so. So it is shown
+the prompt without its trailing whitespace (the *stem*) and writes that whitespace itself; the completion is what it
+writes after that, so that prompt + completion is the text that the model wrote.
 
-A function ends before the first line that is neither blank nor indented ("\\nclass", "\\ndef", "\\n#", "\\nif", "\\nprint" and
-"\\n@", the usual stop sequences of HumanEval, among others). Only a closing bracket may stand at the left margin and
-belong to it. Shape suffix: V vocabulary; a text is followed through two states, since a stop can span two tokens.
+A function ends before the first line that is neither blank nor indented ("\\nclass", "\\ndef", "\\n#", "\\nif",
+"\\nprint" and "\\n@", the usual stop sequences of HumanEval, among others). Only a closing bracket may stand at the
+left margin and belong to it. A stop can span tokens, so a text is followed through two states.
+Shape suffix: V vocabulary, S states.
 """
 
 import re
@@ -57,10 +58,10 @@ def _one_newline_at_the_end(text: str) -> str:
 
 @dataclass(frozen=True)
 class StopTable:
-    """Whether a function ends within a token, and where in its line the token leaves it: (V, states) each."""
+    """Whether a function ends within a token, and where in its line the token leaves it: both (V, states)."""
 
-    ends_VS: NDArray[np.bool_]
-    next_VS: NDArray[np.int8]
+    ends: NDArray[np.bool_]
+    next_state: NDArray[np.int8]
 
 
 def stop_table(token_bytes: list[bytes]) -> StopTable:

@@ -1,13 +1,13 @@
 """Draw completions from a trained decoder, many rows at a time; sample i of a problem is the same however it is drawn.
 
 A sample is defined by the model's weights, the prompt, the temperature, the seed, the problem's name and the sample's
-number, and by nothing else: at each position the token of the highest ratio of probability to an exponential random number
-(the exponential race, as good as Gumbel noise), where the random numbers are a hash of seed, name, number and position and
-the probabilities are those in float64. They are computed in float32, whose rounding depends on how many rows are
-computed together; a race too close for it to decide is run again in float64. That is once in thousands of tokens.
+number, and by nothing else: at each position the token of the highest ratio of probability to an exponential random
+number (the exponential race, as good as Gumbel noise), where the random numbers are a hash of seed, name, number and
+position and the probabilities are those in float64. They are computed in float32, whose rounding depends on how many
+rows are computed together; a race too close for it to decide is run again in float64, once in thousands of tokens.
 
-The race has two heats, for a group of tokens and for a token of it, since one random number a token would cost more than
-the model. Rows of several problems go on side by side; a row that has ended is dropped as soon as enough have.
+The race has two heats, for a group of tokens and for a token of it, since one random number a token would cost more
+than the model. Rows of several problems go on side by side; rows that have ended are dropped as soon as enough have.
 
 Shape suffixes: B rows, T positions, V vocabulary, G groups, M members of a group, U random numbers of one race.
 """
@@ -53,9 +53,7 @@ class Drawer:
         ValueError: the model's logits are not finite.
     """
 
-    def __init__(
-        self, model: Decoder, stops: StopTable, *, temperature: float, max_new_tokens: int, seed: int
-    ) -> None:
+    def __init__(self, model: Decoder, stops: StopTable, *, temperature: float, max_new_tokens: int, seed: int) -> None:
         self._model, self._folded, self._exact = model, FoldedDecoder(model), copy.deepcopy(model).double()
         self._stops, self._temperature, self._seed = stops, temperature, seed
         self._max_new_tokens = max_new_tokens
@@ -76,58 +74,28 @@ class Drawer:
                 drawn[index] |= samples
         return drawn
 
-    def _room(self, request: Request) -> int:
-        """The last token needs no place in the context: nothing is predicted from it."""
-        return min(self._max_new_tokens, self._model.config.context_length - len(request.prompt_tokens) + 1)
-
     def _draw_side_by_side(self, parts: list[Request]) -> list[dict[int, list[int]]]:
-        rows_per_part = max(len(part.numbers) for part in parts)
+        wave = _Wave(parts, self._max_new_tokens, self._model.config.context_length)
         prompts = [read_prompt(self._model, torch.tensor(part.prompt_tokens)) for part in parts]
-        room_B = np.repeat([self._room(part) for part in parts], rows_per_part)
-        decoding = Decoding(self._folded, prompts, rows_per_part)
-
-        written_BT = np.zeros((len(room_B), room_B.max()), dtype=np.int64)
-        length_B = np.zeros(len(room_B), dtype=np.int64)
-        key_B = np.zeros(len(room_B), dtype=np.uint64)
-        going_B = np.zeros(len(room_B), dtype=np.bool_)
-        for index, part in enumerate(parts):
-            rows = slice(index * rows_per_part, index * rows_per_part + len(part.numbers))
-            key_B[rows] = [sample_key(self._seed, part.task_id, number) for number in part.numbers]
-            going_B[rows] = True
-
-        row_B = np.arange(len(room_B))  # rows still decoded, those that have ended but are not dropped included
-        state_B = np.full(len(room_B), WITHIN_LINE, dtype=np.int8)
-        tokens_B = torch.zeros(0, dtype=torch.int64)
-        for step in range(int(room_B.max())):
-            if step:
-                kept = _worth_keeping(going_B[row_B], decoding.rows_per_prompt)
-                if kept is not None:
-                    some = decoding.keep(torch.from_numpy(kept))
-                    row_B, state_B, tokens_B = row_B[some.numpy()], state_B[some.numpy()], tokens_B[some]
-                decoding.step(tokens_B)
-            noise_BU = exponentials(key_B[row_B], step, self._race_numbers)
+        decoding = Decoding(self._folded, prompts, wave.rows_per_part)
+        keys_B = np.zeros(len(wave.row_B), dtype=np.uint64)
+        for part, first in zip(parts, wave.first_rows, strict=True):
+            keys = [sample_key(self._seed, part.task_id, number) for number in part.numbers]
+            keys_B[first : first + len(keys)] = keys
+        while True:
+            noise_BU = exponentials(keys_B[wave.row_B], wave.step, self._race_numbers)
             tokens_B, close_B = race(decoding.logits_BV, noise_BU, self._temperature, self.doubt)
-            here_B = going_B[row_B]
-            for index in np.flatnonzero(close_B.numpy() & here_B):
-                part = parts[row_B[index] // rows_per_part]
-                text = [*part.prompt_tokens, *written_BT[row_B[index], :step].tolist()]
-                tokens_B[index] = self._photo_finish(text, noise_BU[index])
-            self.num_races += int(here_B.sum())
-            chosen_B, going = tokens_B.numpy(), row_B[here_B]
-            written_BT[going, step] = chosen_B[here_B]
-            length_B[going] = step + 1
-            ended_B = self._stops.ends_VS[chosen_B, state_B] | (room_B[row_B] == step + 1)
-            state_B = self._stops.next_VS[chosen_B, state_B]
-            going_B[row_B] &= ~ended_B
-            if not going_B.any():
-                break
-        return [
-            {
-                number: written_BT[row, : length_B[row]].tolist()
-                for row, number in enumerate(part.numbers, start=index * rows_per_part)
-            }
-            for index, part in enumerate(parts)
-        ]
+            for index in np.flatnonzero(close_B.numpy() & wave.going_B).tolist():
+                tokens_B[index] = self._photo_finish(wave.text(index), noise_BU[index])
+            self.num_races += int(wave.going_B.sum())
+            wave.append(tokens_B.numpy(), self._stops)
+            if not wave.going_B.any():
+                return wave.samples()
+            if wave.worth_dropping(decoding.rows_per_prompt):
+                kept_B = decoding.keep(torch.from_numpy(wave.going_B))
+                wave.drop_but(kept_B.numpy())
+                tokens_B = tokens_B[kept_B]
+            decoding.step(tokens_B)
 
     @property
     def _race_numbers(self) -> int:
@@ -137,13 +105,63 @@ class Drawer:
     def _photo_finish(self, tokens: list[int], noise_U: Tensor) -> int:
         """The winner in float64."""
         self.num_doubtful += 1
-        logits_V = read_prompt(self._exact, torch.tensor(tokens)).logits_V
+        logits_V = read_prompt(self._exact, torch.tensor(tokens)).logits
         winner, _ = race(logits_V[None], noise_U[None].double(), self._temperature, 0.0)
         return int(winner)
 
 
+class _Wave:
+    """What rows that are drawn side by side have written. Its arrays over B follow the rows that are still decoded."""
+
+    def __init__(self, parts: list[Request], max_new_tokens: int, context_length: int) -> None:
+        self._parts = parts
+        self.rows_per_part = max(len(part.numbers) for part in parts)
+        self.first_rows = [index * self.rows_per_part for index in range(len(parts))]
+        # The last token needs no place in the context: nothing is predicted from it.
+        rooms = [min(max_new_tokens, context_length - len(part.prompt_tokens) + 1) for part in parts]
+        self._room_B = np.repeat(rooms, self.rows_per_part)
+        self._counts = np.array([len(part.numbers) for part in parts])
+        self.row_B = np.arange(len(self._room_B))
+        self.going_B = self.row_B % self.rows_per_part < np.repeat(self._counts, self.rows_per_part)
+        self._state_B = np.full(len(self.row_B), WITHIN_LINE, dtype=np.int8)
+        self._written_BT = np.zeros((len(self.row_B), max(rooms)), dtype=np.int64)  # of all rows, as are the lengths
+        self._length_B = np.zeros(len(self.row_B), dtype=np.int64)
+        self.step = 0
+
+    def text(self, index: int) -> list[int]:
+        """Prompt and what a row has written."""
+        row = self.row_B[index]
+        return [*self._parts[row // self.rows_per_part].prompt_tokens, *self._written_BT[row, : self.step].tolist()]
+
+    def append(self, tokens_B: NDArray[np.int64], stops: StopTable) -> None:
+        self._written_BT[self.row_B, self.step] = tokens_B  # rows that have ended too: their length says what counts
+        self.step += 1
+        self._length_B[self.row_B[self.going_B]] = self.step
+        self.going_B &= ~stops.ends[tokens_B, self._state_B] & (self._room_B > self.step)
+        self._state_B = stops.next_state[tokens_B, self._state_B]
+
+    def worth_dropping(self, rows_per_prompt: int) -> bool:
+        """Whether clearly fewer rows would be left without those that have ended."""
+        going_S = self.going_B.reshape(-1, rows_per_prompt).sum(1)
+        left = np.count_nonzero(going_S) * going_S.max()
+        return bool(left <= (1 - _MIN_DROPPED) * len(self.going_B))
+
+    def drop_but(self, kept_B: NDArray[np.int64]) -> None:
+        self.row_B, self.going_B = self.row_B[kept_B], self.going_B[kept_B]
+        self._state_B, self._room_B = self._state_B[kept_B], self._room_B[kept_B]
+
+    def samples(self) -> list[dict[int, list[int]]]:
+        return [
+            {
+                number: self._written_BT[row, : self._length_B[row]].tolist()
+                for row, number in enumerate(part.numbers, start=first)
+            }
+            for part, first in zip(self._parts, self.first_rows, strict=True)
+        ]
+
+
 def _waves(requests: Sequence[Request]) -> Iterator[list[tuple[int, list[int]]]]:
-    """Index of the request and some of its numbers, as many as are drawn side by side; of like counts, for few gaps."""
+    """Index of the request and some of its numbers, for each wave; of like counts, for few gaps."""
     pieces = [
         (index, request.numbers[start : start + _ROWS])
         for index, request in enumerate(requests)
@@ -154,13 +172,6 @@ def _waves(requests: Sequence[Request]) -> Iterator[list[tuple[int, list[int]]]]
         side_by_side = max(1, _ROWS // len(pieces[0][1]))
         yield pieces[:side_by_side]
         pieces = pieces[side_by_side:]
-
-
-def _worth_keeping(going_B: NDArray[np.bool_], rows_per_prompt: int) -> NDArray[np.bool_] | None:
-    """Rows to keep, if dropping the others leaves clearly fewer."""
-    going_S = going_B.reshape(-1, rows_per_prompt).sum(1)
-    left = np.count_nonzero(going_S) * going_S.max()
-    return going_B if left <= (1 - _MIN_DROPPED) * len(going_B) else None
 
 
 @torch.inference_mode()
@@ -182,8 +193,8 @@ def race(logits_BV: Tensor, noise_BU: Tensor, temperature: float, doubt: float) 
     """Tokens (B,) drawn from softmax(logits / temperature), and which of them (B,) were close calls.
 
     ``noise_BU`` are independent exponential random numbers, one for each group and then one for each member of a
-    group. The winner of weights w and exponentials e is the highest w / e: each wins in proportion to its weight. A call
-    is close where in either heat the second's ratio is more than 1 - ``doubt`` of the winner's.
+    group. The winner of weights w and exponentials e is the highest w / e: each wins in proportion to its weight. A
+    call is close where in either heat the second's ratio is more than 1 - ``doubt`` of the winner's.
     """
     scale = math.log2(math.e) / temperature
     highest_B1 = logits_BV.amax(1, keepdim=True)

@@ -51,7 +51,7 @@ def test_in_float64_nothing_but_rounding_is_left(prompts: list[int]) -> None:
 
 
 def test_rows_can_be_dropped_and_the_others_go_on() -> None:
-    """Of three prompts with four rows: one loses all, one keeps two, one keeps one (and a filler that is not wanted)."""
+    """Of three prompts with four rows: one loses all, one keeps two, one keeps one (and a filler)."""
     model = decoder(32, 2, dtype=torch.float64)
     tokens = [torch.randint(0, VOCABULARY, (length,)) for length in (5, 9, 3)]
     after_BL = torch.randint(0, VOCABULARY, (12, 20))

@@ -1,4 +1,7 @@
-"""Contestant: ``sweep.drawing`` itself, in a process set up as a sweep's worker is. A step is one call for all samples."""
+"""Contestant: ``sweep.drawing`` itself, in a process set up as a sweep's worker is.
+
+A step is one call for all samples.
+"""
 
 import json
 import sys
