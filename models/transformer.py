@@ -12,6 +12,8 @@ transposed, so that what is attended to, that next token, is added to the stream
 which the tied head reads as a guess. Every size copies, and small ones need no steps to learn it.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -56,10 +58,14 @@ class ShortConv(nn.Module):
     def forward(self, x_BTC: Tensor) -> Tensor:
         num_taps, length = self.taps_JC.shape[0], x_BTC.shape[1]
         padded = F.pad(x_BTC, (0, 0, num_taps - 1, 0))
-        out_BTC = x_BTC * self.taps_JC[0]
-        for lag in range(1, num_taps):
-            start = num_taps - 1 - lag
-            out_BTC = torch.addcmul(out_BTC, padded[:, start : start + length], self.taps_JC[lag])
+        starts = range(num_taps - 2, -1, -1)
+        return self.mix(x_BTC, [padded[:, start : start + length] for start in starts])
+
+    def mix(self, now_BTC: Tensor, before: Sequence[Tensor]) -> Tensor:
+        """Weigh each position with the J - 1 ``before`` it, the nearest first; all of one shape."""
+        out_BTC = now_BTC * self.taps_JC[0]
+        for lag, before_BTC in enumerate(before, start=1):
+            out_BTC = torch.addcmul(out_BTC, before_BTC, self.taps_JC[lag])
         return out_BTC
 
 
@@ -94,22 +100,34 @@ class Block(nn.Module):
             gain = INITIAL_COPY_GAIN / self.residual_multiplier
             self.attention_out.weight.copy_(gain * self.qkv.weight[2 * d :].T)
 
-    def attend(self, x_BTD: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
-        batch, length, d = x_BTD.shape
-        qkv_BTC = self.conv(self.qkv(x_BTD))
+    def project(self, x_BTD: Tensor) -> Tensor:
+        """Queries, keys and values of the normed stream, before the short convolution."""
+        return self.qkv(F.rms_norm(x_BTD, x_BTD.shape[-1:], self.attention_gain, NORM_EPS))
+
+    def heads(self, qkv_BTC: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys (normed and turned by their positions) and values, each (B, H, T, K), after the convolution."""
+        batch, length, _ = qkv_BTC.shape
         qkv_BHTK = qkv_BTC.view(batch, length, 3 * self.num_heads, self.head_width).transpose(1, 2)
         qk_BHTK, v_BHTK = qkv_BHTK.split((2 * self.num_heads, self.num_heads), dim=1)
         qk_BHTK = F.rms_norm(qk_BHTK, (self.head_width,), eps=NORM_EPS)
         q_BHTK, k_BHTK = apply_rotary(qk_BHTK, cos_TK, sin_TK).chunk(2, dim=1)
-        out_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, is_causal=True, scale=self.attention_scale)
-        return self.attention_out(out_BHTK.transpose(1, 2).reshape(batch, length, d))
+        return q_BHTK, k_BHTK, v_BHTK
 
-    def forward(self, x_BTD: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
-        normed = F.rms_norm(x_BTD, x_BTD.shape[-1:], self.attention_gain, NORM_EPS)
-        x_BTD = torch.add(x_BTD, self.attend(normed, cos_TK, sin_TK), alpha=self.residual_multiplier)
+    def attend(self, q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor) -> Tensor:
+        """What each position takes from itself and those before it, heads side by side: (B, T, D)."""
+        out_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, is_causal=True, scale=self.attention_scale)
+        return out_BHTK.transpose(1, 2).flatten(2)
+
+    def finish(self, x_BTD: Tensor, attended_BTD: Tensor) -> Tensor:
+        """Add to the stream what was attended to, then the MLP's branch."""
+        x_BTD = torch.add(x_BTD, self.attention_out(attended_BTD), alpha=self.residual_multiplier)
         normed = F.rms_norm(x_BTD, x_BTD.shape[-1:], self.mlp_gain, NORM_EPS)
         hidden = F.relu(self.mlp_up(normed)).square()
         return torch.add(x_BTD, self.mlp_down(hidden), alpha=self.residual_multiplier)
+
+    def forward(self, x_BTD: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
+        q_BHTK, k_BHTK, v_BHTK = self.heads(self.conv(self.project(x_BTD)), cos_TK, sin_TK)
+        return self.finish(x_BTD, self.attend(q_BHTK, k_BHTK, v_BHTK))
 
 
 class Decoder(nn.Module):
@@ -133,11 +151,18 @@ class Decoder(nn.Module):
         self.blocks[-1].init_copying()  # type: ignore[operator]
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
-        length = tokens_BT.shape[1]
-        cos_TK, sin_TK = self.cos_TK[:length], self.sin_TK[:length]  # type: ignore[index]
+        cos_TK, sin_TK = self.rotary(tokens_BT.shape[1])
         x_BTD = self.embedding(tokens_BT)
         for block in self.blocks:
             x_BTD = block(x_BTD, cos_TK, sin_TK)
+        return self.head(x_BTD)
+
+    def rotary(self, length: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of the first ``length`` positions."""
+        return self.cos_TK[:length], self.sin_TK[:length]  # type: ignore[index]
+
+    def head(self, x_BTD: Tensor) -> Tensor:
+        """Logits over the vocabulary of the stream after the last block."""
         x_BTD = F.rms_norm(x_BTD, x_BTD.shape[-1:], self.final_gain, NORM_EPS)
         return F.linear(x_BTD * (self.logit_scale * self.logit_multiplier), self.embedding.weight)
 

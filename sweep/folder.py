@@ -2,7 +2,7 @@
 
     sweeps/<name>/
       plan.json  records.csv  passes.json  optimum.json  fit.json  seal.json  verdict.json  report.html  figures/  wandb/
-      runs/<run_id>/  metrics.jsonl  checkpoint/  train.json  eval.json
+      runs/<run_id>/  metrics.jsonl  checkpoint/  train.json  eval.json  samples.jsonl.gz  counts.json
 
 Files are written whole under another name and renamed, so a reader never sees half of one. Each
 JSON file carries the SHA-256 of its own content: an altered or damaged file is noticed when read.
@@ -156,6 +156,14 @@ class RunFolder:
     @property
     def eval(self) -> Path:
         return self.path / "eval.json"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples.jsonl.gz"
+
+    @property
+    def counts(self) -> Path:
+        return self.path / "counts.json"
 
     @property
     def lock(self) -> Path:

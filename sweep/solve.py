@@ -26,3 +26,15 @@ def solve(
         CorruptFile: the checkpoint is damaged.
         SweepError: no sound sandbox can be had.
     """
+    corpus_tokenizer = corpus.tokenizer()
+    problems = problems_of(spec)
+    _, model = load_model(run, folder, machine)
+    with Pool(problems, num_workers=1) as pool:
+
+        def judge(task_id: str, completions: list[str]) -> list[Verdict]:
+            return list(pool.judge((task_id, completion) for completion in completions))
+
+        done = sample_run(
+            model, tokenizer, list(problems.values()), judge, sampling_spec(spec), folder, should_stop
+        )
+    return read_json(folder.counts) if done else None

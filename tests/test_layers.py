@@ -6,8 +6,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-STAGES = {"plan", "train", "evaluate", "collect", "optimum", "fit", "seal", "verify", "report", "status", "data"}
-NEEDS_TORCH = {"train", "evaluate", "optim"}
+STAGES = {
+    "plan",
+    "train",
+    "evaluate",
+    "sample",
+    "collect",
+    "optimum",
+    "fit",
+    "seal",
+    "verify",
+    "report",
+    "status",
+    "data",
+}
+NEEDS_TORCH = {"train", "evaluate", "optim", "sample", "drawing"}
 KNOWS_ALL = {"pipeline", "workers", "launch"}
 
 
@@ -34,7 +47,7 @@ def test_no_stage_imports_another(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [p for p in SWEEP if p.stem not in NEEDS_TORCH], ids=lambda p: p.stem)
-def test_only_training_and_evaluation_import_torch(path: Path) -> None:
+def test_only_training_evaluation_and_sampling_import_torch(path: Path) -> None:
     roots = {name.split(".")[0] for name in imported(path, top_level_only=True)}
     assert not roots & {"torch", "lightning", "wandb"}
     if path.stem not in KNOWS_ALL:

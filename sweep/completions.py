@@ -1,0 +1,89 @@
+"""From a problem to what a model is shown, and from what it writes to the completion that is scored.
+
+A prompt usually ends in a newline. Its tokens would then end within what the tokenizer makes one token of, a newline
+and the spaces after it, and the model would have to go on from a text that it has never seen cut so. So it is shown
+the prompt without its trailing whitespace (the *stem*) and writes that whitespace itself; the completion is what it
+writes after that, so that prompt + completion is the text that the model wrote.
+
+A function ends before the first line that is neither blank nor indented ("\\nclass", "\\ndef", "\\n#", "\\nif",
+"\\nprint" and "\\n@", the usual stop sequences of HumanEval, among others). Only a closing bracket may stand at the
+left margin and belong to it. A stop can span tokens, so a text is followed through two states.
+Shape suffix: V vocabulary, S states.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+END_TOKEN = 0  # ends a document (sweep/data.py)
+_STATES = WITHIN_LINE, AT_LINE_START = 0, 1
+_STOP = re.compile(rb"\n(?=[^\s)\]}])")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What sampling needs of a problem in HumanEval's format."""
+
+    task_id: str
+    prompt: str
+    canonical_solution: str
+
+    @property
+    def stem(self) -> str:
+        """What the model is shown."""
+        return self.prompt.rstrip()
+
+    @property
+    def canonical_tail(self) -> str:
+        """What the model has to write after the stem for its completion to be the canonical solution."""
+        return self.prompt[len(self.stem) :] + _one_newline_at_the_end(self.canonical_solution)
+
+    def completion(self, written: bytes) -> str:
+        """The completion in what a model wrote after the stem, stop text and all.
+
+        Where the model goes on in another way than with the prompt's whitespace, the prompt is kept as it is all the
+        same. What is not UTF-8 is replaced; trailing newlines become one, so that equal functions are equal texts.
+        """
+        stop = _STOP.search(written)
+        text = written[: stop.start() if stop else None].decode(errors="replace")
+        return _one_newline_at_the_end(text.removeprefix(self.prompt[len(self.stem) :]))
+
+
+def _one_newline_at_the_end(text: str) -> str:
+    return text.rstrip("\n") + "\n"
+
+
+@dataclass(frozen=True)
+class StopTable:
+    """Whether a function ends within a token, and where in its line the token leaves it: both (V, states)."""
+
+    ends: NDArray[np.bool_]
+    next_state: NDArray[np.int8]
+
+
+def stop_table(token_bytes: list[bytes]) -> StopTable:
+    """The table for a vocabulary; the end of a document ends a function too."""
+    ends_VS = np.zeros((len(token_bytes), len(_STATES)), dtype=np.bool_)
+    next_VS = np.zeros((len(token_bytes), len(_STATES)), dtype=np.int8)
+    for token, content in enumerate(token_bytes):
+        for state in _STATES:
+            before = b"\n" if state == AT_LINE_START else b"."
+            ends_VS[token, state] = _STOP.search(before + content) is not None
+            next_VS[token, state] = AT_LINE_START if (before + content).endswith(b"\n") else WITHIN_LINE
+    ends_VS[END_TOKEN] = True
+    return StopTable(ends_VS, next_VS)
+
+
+def token_bytes(tokenizer: Any) -> list[bytes]:
+    """The bytes that each token of a byte-level vocabulary stands for; the end of a document has none.
+
+    A byte that prints is written as itself; the others, in order, as the characters from 256 on (Radford et al. 2019).
+    """
+    prints = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in prints]
+    byte_of = {chr(byte): byte for byte in prints} | {chr(256 + index): byte for index, byte in enumerate(others)}
+    texts = [tokenizer.id_to_token(token) for token in range(tokenizer.get_vocab_size())]
+    return [b"" if token == END_TOKEN else bytes(byte_of[c] for c in text) for token, text in enumerate(texts)]
