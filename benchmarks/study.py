@@ -88,6 +88,7 @@ def _run(index: int) -> int:
 
     import sweep.evaluate
     import sweep.train
+    import sweep.trained
     from models.transformer import Decoder
     from sweep.tracking import Mirror
     from sweep.workers import keep_freed_memory
@@ -103,7 +104,7 @@ def _run(index: int) -> int:
             trial.edit(model)
         return model
 
-    sweep.train.Decoder = sweep.evaluate.Decoder = build  # type: ignore[assignment, misc]
+    sweep.train.Decoder = sweep.trained.Decoder = build  # type: ignore[assignment, misc]
     mirror = Mirror("disabled", spec.machine, trial.folder.path)
     sweep.train.train(trial.run, trial.folder, corpus, spec.machine, mirror, lambda: False, None)
     sweep.evaluate.evaluate(trial.run, trial.folder, corpus, spec.machine)

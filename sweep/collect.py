@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from sweep.errors import SweepError
 from sweep.capability import capability_of, gather_passes
+from sweep.errors import SweepError
 from sweep.folder import RunFolder, SweepFolder, read_json, write_json
 from sweep.records import MEASURED, Record, planned_fields, write_records
 from sweep.run_spec import Plan, PlannedRun

@@ -67,6 +67,12 @@ class Corpus:
     def stream(self, split: str) -> NDArray[np.uint16]:
         return np.memmap(self.folder / f"{split}.bin", dtype=np.uint16, mode="r")
 
+    def tokenizer(self) -> Any:
+        """The tokenizer that made the streams (a ``tokenizers.Tokenizer``)."""
+        from tokenizers import Tokenizer
+
+        return Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+
     def token_bytes(self) -> NDArray[np.int64]:
         """Bytes of source that each token of the vocabulary stands for, shape (V,); the end marker has none."""
         return np.asarray(self.info["token_bytes"], dtype=np.int64)

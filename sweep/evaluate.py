@@ -36,7 +36,7 @@ def evaluate(run: PlannedRun, folder: RunFolder, corpus: Corpus, machine: Machin
         CorruptFile: the checkpoint is damaged.
     """
     spec, evaluation = run.spec, run.spec.evaluation
-    fabric, model = load_model(run, folder, machine)
+    fabric, model = load_model(run, folder, machine.accelerator, machine.precision)
 
     def losses(tokens: NDArray[np.int64]) -> NDArray[np.float64]:
         parts = [

@@ -23,7 +23,7 @@ from sweep.folder import SweepFolder, open_sweep, read_json, write_json
 from sweep.forecast import SURFACE_TEXT, Forecast, forecast, mix_of
 from sweep.forecast_text import summary
 from sweep.ladder import Ladder, make_ladder
-from sweep.laws import FLOOR_PRIOR, FORMS, FitError, Law, Points, best_law
+from sweep.laws import FLOOR_PRIOR, FORMS, FitError, Points, best_law
 from sweep.phase import phase_of
 from sweep.records import Record, as_table, fitted_records, read_records
 from sweep.run_spec import Plan, read_plan

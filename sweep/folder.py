@@ -1,7 +1,8 @@
 """A sweep's folder on disk: the names of its files, and the only ways they are written and read.
 
     sweeps/<name>/
-      plan.json  records.csv  passes.json  optimum.json  fit.json  seal.json  verdict.json  report.html  figures/  wandb/
+      plan.json  records.csv  passes.json  optimum.json  fit.json  seal.json  verdict.json  report.html
+      figures/  wandb/
       runs/<run_id>/  metrics.jsonl  checkpoint/  train.json  eval.json  samples.jsonl.gz  counts.json
 
 Files are written whole under another name and renamed, so a reader never sees half of one. Each

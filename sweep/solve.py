@@ -6,14 +6,18 @@ Reads ``checkpoint/``; writes ``samples.jsonl.gz`` and ``counts.json``. Goes on 
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
+from models.transformer import Decoder
 from sweep.capability import problems_of
+from sweep.completions import Problem as SampledProblem
 from sweep.data import Corpus
 from sweep.folder import RunFolder, read_json
-from sweep.humaneval.checker import Verdict
 from sweep.humaneval.pool import Pool
 from sweep.run_spec import PlannedRun
 from sweep.sample import SamplingSpec, sample_run
-from sweep.spec import CapabilitySpec, MachineSpec
+from sweep.sample_store import Verdict
+from sweep.spec import CapabilitySpec
 from sweep.trained import load_model
 
 
@@ -26,15 +30,24 @@ def solve(
         CorruptFile: the checkpoint is damaged.
         SweepError: no sound sandbox can be had.
     """
-    corpus_tokenizer = corpus.tokenizer()
     problems = problems_of(spec)
-    _, model = load_model(run, folder, machine)
+    decoder = load_model(run, folder)[1].module
+    assert isinstance(decoder, Decoder)
+    sampling = SamplingSpec(
+        temperature=spec.temperature,
+        max_new_tokens=spec.max_new_tokens,
+        seed=spec.seed,
+        stop_at=spec.stop_at,
+        max_samples=spec.max_samples,
+        first_round=spec.first_round,
+    )
+    torch.set_num_threads(1)  # a step of one token is too small to share
     with Pool(problems, num_workers=1) as pool:
 
         def judge(task_id: str, completions: list[str]) -> list[Verdict]:
-            return list(pool.judge((task_id, completion) for completion in completions))
+            verdicts = pool.judge((task_id, completion) for completion in completions)
+            return [Verdict(verdict.passed, "" if verdict.passed else verdict.result) for verdict in verdicts]
 
-        done = sample_run(
-            model, tokenizer, list(problems.values()), judge, sampling_spec(spec), folder, should_stop
-        )
+        asked = [SampledProblem(p.task_id, p.prompt, p.canonical_solution or "") for p in problems.values()]
+        done = sample_run(decoder, corpus.tokenizer(), asked, judge, sampling, folder, should_stop)
     return read_json(folder.counts) if done else None

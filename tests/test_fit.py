@@ -14,6 +14,7 @@ import pytest
 from sweep import fit
 from sweep.errors import SweepError
 from sweep.fit import fit_table
+from sweep.forecast_text import summary
 from sweep.laws import Array, Law
 from sweep.records import write_records
 from tests.planted import BUDGETS, PLANTED, RUNS, TARGET, diverged, ladder, noisy, quiet, table, target_record
