@@ -278,12 +278,12 @@ def _micro_documents(tokenizer: Any, spec: DataSpec, num_code_tokens: int) -> tu
         ends = np.flatnonzero((stream := _encode(tokenizer, batch)) == 0) + 1
         kept = int(np.searchsorted(num_tokens + ends, wanted)) + 1  # up to the first document that fills the share
         documents += batch[:kept]
-        parts.append(stream[: ends[: kept][-1]])
+        parts.append(stream[: ends[:kept][-1]])
         num_tokens += len(parts[-1])
     hits = scan(document.text for document in documents)
     if hits:
         raise SweepError(
-            f"{len(hits)} of the micro documents show what is evaluated, such as {hits[0].task_id}: {hits[0].document!r}",
+            f"{len(hits)} micro documents show what is evaluated, such as {hits[0].task_id}: {hits[0].document!r}",
             "training examples of other combinations than the evaluated ones",
             "this is a fault of the grammar (sweep/micro/grammar.py): report it",
         )
@@ -305,7 +305,10 @@ def _build(spec: DataSpec, held_out: list[Document], train: list[Document], fold
     code = _encode(tokenizer, train_kept)
     micro_kept, micro = _micro_documents(tokenizer, spec, len(code))
     info["micro"] = {"documents": len(micro_kept), "tokens": len(micro)}
-    parts = (("train", train_kept + micro_kept, (code, micro)), ("held_out", held_out_kept, (_encode(tokenizer, held_out_kept),)))
+    parts = (
+        ("train", train_kept + micro_kept, (code, micro)),
+        ("held_out", held_out_kept, (_encode(tokenizer, held_out_kept),)),
+    )
     for split, documents, streams in parts:
         stream = np.concatenate(streams)
         stream.tofile(partial / f"{split}.bin")

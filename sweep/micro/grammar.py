@@ -20,7 +20,8 @@ from sweep.micro.steps import STEPS, Step, ValueType
 T = TypeVar("T")
 Form = Literal["one", "given", "two", "three", "choice"]
 FORMS: dict[Form, float] = {"one": 0.72, "given": 0.12, "two": 0.1, "three": 0.02, "choice": 0.04}  # shares
-FACT_SHARE = 0.3  # of the constants; the others stand in the docstring as they are
+FACT_SHARE = 0.6  # of the constants; the others stand in the docstring as they are
+RARE_PHRASE_SHARE = 0.25  # of a step's second phrase
 _DEPTH = {"one": 1, "given": 2, "two": 2, "three": 3}
 _HELD_OUT_PART = 8  # one docstring, and one expression, in so many
 
@@ -31,10 +32,11 @@ VARIABLES: dict[ValueType, tuple[str, ...]] = {
     "list": ("data", "args", "xs", "row", "res"),
 }
 _NAME_WORDS = (
-    "f g get run call value method mode shape option use key node pre out sub log test add read make find next part"
-    " index base item core size end time code step unit path word"
-).split()
-_VARIABLE_IN_PROMPT = "y"
+    *("f", "g", "get", "run", "call", "value", "method", "mode", "shape", "option", "use", "key", "node", "pre", "out"),
+    *("sub", "log", "test", "add", "read", "make", "find", "next", "part", "index", "base", "item", "core", "size"),
+    *("end", "time", "code", "step", "unit", "path", "word"),
+)
+VARIABLE_IN_PROMPT = "y"
 
 
 @dataclass(frozen=True)
@@ -114,13 +116,13 @@ class Function:
         given = ""
         if self.composition.form == "given":
             first = self.composition.filled_steps()[0].replace("{x}", self.variable)
-            given = f"    {_VARIABLE_IN_PROMPT} = {first}\n"
+            given = f"    {VARIABLE_IN_PROMPT} = {first}\n"
         return f'def {self.name}({self.variable}):\n    """{self.docstring}"""\n{given}    return'
 
     @property
     def solution(self) -> str:
         if self.composition.form == "given":
-            return f" {self.composition.filled_steps()[1].replace('{x}', _VARIABLE_IN_PROMPT)}\n"
+            return f" {self.composition.filled_steps()[1].replace('{x}', VARIABLE_IN_PROMPT)}\n"
         return f" {self.composition.expression(self.variable)}\n"
 
     @property
@@ -163,15 +165,14 @@ def _ranks(items: tuple[T, ...]) -> dict[T, int]:
 # Zipf: the learner of a mixture like this improves smoothly, since there is always something that is just
 # frequent enough to be learned next (Michaud et al. 2023).
 STEP_WEIGHTS = {step: zipf(rank, 1.35) for step, rank in _ranks(STEPS).items()}
-FACT_WEIGHTS = {fact: zipf(rank, 1.2) for fact, rank in _ranks(FACTS).items()}
+FACT_WEIGHTS = {fact: zipf(rank, 1.0) for fact, rank in _ranks(FACTS).items()}
 
 
 class Grammar:
-    """Draws functions. ``flatness`` 0 takes steps and facts as often as training does, 1 all alike."""
+    """Draws functions, each independent of the others; the same seed draws the same ones."""
 
-    def __init__(self, seed: int | str, flatness: float = 0.0) -> None:
+    def __init__(self, seed: str) -> None:
         self._rng = random.Random(seed)
-        self._power = 1.0 - flatness
 
     def function(self) -> Function:
         composition = self._composition()
@@ -180,7 +181,7 @@ class Grammar:
             composition=composition,
             name=self._name(),
             variable=self._rng.choices(variables, [rank**-2.0 for rank in range(1, len(variables) + 1)])[0],
-            phrasing=tuple(self._rng.randrange(len(step.phrases)) for step in composition.steps),
+            phrasing=tuple(int(self._rng.random() < RARE_PHRASE_SHARE) for _ in composition.steps),
         )
 
     def _composition(self) -> Composition:
@@ -188,22 +189,23 @@ class Grammar:
         takes = self._rng.choice(tuple(VARIABLES))
         if form == "choice":
             steps = [self._step(takes, ("bool",)), self._step(takes, (takes,)), self._step(takes, (takes,))]
+            while steps[2] == steps[1]:
+                steps[2] = self._step(takes, (takes,))
         else:
-            steps = [self._step(takes, ("int", "str", "list", "bool") if _DEPTH[form] == 1 else ("int", "str", "list"))]
-            while len(steps) < _DEPTH[form]:
-                is_last = len(steps) == _DEPTH[form] - 1
-                gives: tuple[ValueType, ...] = ("int", "str", "list", "bool") if is_last else ("int", "str", "list")
-                steps.append(self._step(steps[-1].gives, gives))
+            steps = []
+            for left in reversed(range(_DEPTH[form])):  # nothing is done to a bool: it comes last or not at all
+                gives: tuple[ValueType, ...] = ("int", "str", "list") if left else ("int", "str", "list", "bool")
+                steps.append(self._step(steps[-1].gives if steps else takes, gives))
         return Composition(form, tuple(steps), tuple(self._constant(step) for step in steps))
 
     def _step(self, takes: ValueType, gives: tuple[ValueType, ...]) -> Step:
-        steps, sums = _steps_between(takes, gives, self._power)
+        steps, sums = _steps_between(takes, gives)
         return self._rng.choices(steps, cum_weights=sums)[0]
 
     def _constant(self, step: Step) -> Fact | None:
         if step.constant is None:
             return None
-        facts, sums = _constants(step.constant, self._rng.random() < FACT_SHARE, self._power)
+        facts, sums = _constants(step.constant, self._rng.random() < FACT_SHARE)
         return self._rng.choices(facts, cum_weights=sums)[0]
 
     def _name(self) -> str:
@@ -216,13 +218,13 @@ class Grammar:
 
 
 @cache
-def _steps_between(takes: ValueType, gives: tuple[ValueType, ...], power: float) -> tuple[list[Step], list[float]]:
+def _steps_between(takes: ValueType, gives: tuple[ValueType, ...]) -> tuple[list[Step], list[float]]:
     steps = [step for step in STEPS if step.takes == takes and step.gives in gives]
-    return steps, list(accumulate(STEP_WEIGHTS[step] ** power for step in steps))
+    return steps, list(accumulate(STEP_WEIGHTS[step] for step in steps))
 
 
 @cache
-def _constants(kind: str, from_facts: bool, power: float) -> tuple[list[Fact], list[float]]:
+def _constants(kind: str, from_facts: bool) -> tuple[list[Fact], list[float]]:
     facts = [fact for fact in (FACTS if from_facts else LITERALS) if fact.type == kind]
     weights = [FACT_WEIGHTS[fact] if from_facts else 1.0 / (index + 1) for index, fact in enumerate(facts)]
-    return facts, list(accumulate(weight**power for weight in weights))
+    return facts, list(accumulate(weights))

@@ -1,57 +1,61 @@
 """The evaluated problems, in HumanEval's format, each with a test that trivial and near answers fail.
 
-A problem is a function whose last line is to be finished. How much of that line is left to write is one of the
-things that make a problem easy or hard; the others are how common its steps and facts are in training and how many of
-them it has.
+A problem is a function whose last line is to be finished. What makes it easy or hard is how common its steps and facts
+are in training, how many of them it has, and how much of the line is left to write. Problems are drawn as training
+examples are, so what they ask is spread over as many decades of frequency.
 """
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from sweep.micro.grammar import Composition, Function, Grammar, nested
+from sweep.micro.facts import Fact
+from sweep.micro.grammar import VARIABLE_IN_PROMPT, Composition, Function, Grammar, nested
 from sweep.micro.inputs import draw_argument
 from sweep.micro.steps import STEPS
 
 NUM_PROBLEMS = 180
 MAX_CHARS = 190  # of prompt and solution: about 80 tokens
 _SEED = "micro problems 1"
-_FLATNESS = (0.0, 0.4)  # in turns: as common as in training, and rarer
 # Pieces (words, numbers, runs of signs) left to write, and how often; None leaves the whole expression.
-_PIECES_LEFT: dict[int | None, float] = {1: 0.3, 2: 0.3, 3: 0.15, 5: 0.1, None: 0.15}
+_PIECES_LEFT: dict[int | None, float] = {1: 0.5, 2: 0.27, 3: 0.13, 4: 0.05, None: 0.05}
 _PIECE = re.compile(r" ?[A-Za-z_]+| ?\d+| ?[^\s\w]+")
 _TRIED_ARGUMENTS = 120
-_MIN_ASSERTS, _MAX_ASSERTS = 6, 12
+_MIN_ASSERTS, _MAX_ASSERTS = 8, 14
 _MAX_CASE_CHARS = 160
+_EDGES: dict[str, list[Any]] = {"int": [0, -1], "str": [""], "list": [[]]}
 
 
 @cache
 def micro_problems() -> tuple[dict[str, str], ...]:
     """The problem set: HumanEval's fields, all values text, the same on every machine."""
     rng = random.Random(_SEED)
-    grammars = [Grammar(f"{_SEED} {flatness}", flatness) for flatness in _FLATNESS]
+    grammar = Grammar(_SEED)
     problems: list[dict[str, str]] = []
     seen: set[str] = set()
     while len(problems) < NUM_PROBLEMS:
-        function = grammars[len(problems) % len(grammars)].function()
-        if not function.is_evaluable or len(function.text) > MAX_CHARS or seen & set(function.hold_out_keys):
+        function = grammar.function()
+        if not function.is_evaluable or len(function.text) > MAX_CHARS or function.docstring in seen:
             continue
-        shown, left = _split(function.solution, rng)
+        shown, left = _split(function, rng)
         problem = make_problem(function, shown, left, f"Micro/{len(problems)}", rng)
         if problem is not None:
-            seen |= set(function.hold_out_keys)
+            seen.add(function.docstring)
             problems.append(problem)
     return tuple(problems)
 
 
-def _split(solution: str, rng: random.Random) -> tuple[str, str]:
-    """What the prompt shows of the solution, and what is left: at least one word or number."""
+def _split(function: Function, rng: random.Random) -> tuple[str, str]:
+    """What the prompt shows of the solution, and what is left: more than brackets and the argument."""
+    solution = function.solution
     left = rng.choices(list(_PIECES_LEFT), list(_PIECES_LEFT.values()))[0]
     starts = [match.start() for match in _PIECE.finditer(solution)]
     place = max(0, len(starts) - left) if left else 0
-    while place > 0 and not re.search(r"\w", solution[starts[place] :]):
+    given = re.compile(rf"[\s()'\[\]]|\b({function.variable}|{VARIABLE_IN_PROMPT})\b")
+    while place > 0 and not given.sub("", solution[starts[place] :]):
         place -= 1
     return solution[: starts[place]], solution[starts[place] :]
 
@@ -60,7 +64,7 @@ def make_problem(function: Function, shown: str, left: str, task_id: str, rng: r
     """HumanEval's fields for ``function``, or None if no short test can tell it from a simpler function.
 
     The arguments of the test are chosen so that all of these fail: returning the argument or a constant, any
-    single step in place of the function, and leaving out a step.
+    single step in place of the function, leaving out a step, a number that is one or two off.
     """
     cases = _cases(function.composition, rng)
     values = [value for _, value in cases]
@@ -83,8 +87,8 @@ def _cases(composition: Composition, rng: random.Random) -> list[tuple[Any, Any]
     constants = [fact.constant for fact in composition.constants if fact]
     compute = _compiled(composition.expression("x"))
     cases: dict[str, tuple[Any, Any]] = {}
-    for _ in range(_TRIED_ARGUMENTS):
-        argument = draw_argument(composition.takes, constants, rng)
+    drawn = [draw_argument(composition.takes, constants, rng) for _ in range(_TRIED_ARGUMENTS)]
+    for argument in (*_EDGES[composition.takes], *drawn):
         value = _value(compute, argument)
         if value is not _RAISED and len(repr((argument, value))) <= _MAX_CASE_CHARS:
             cases.setdefault(repr(argument), (argument, value))
@@ -106,19 +110,32 @@ def _value(compute: Callable[[Any], Any], argument: Any) -> Any:
 
 
 def _rival_outcomes(composition: Composition, cases: list[tuple[Any, Any]]) -> list[list[Any]]:
-    """What simpler or near functions return for the same arguments: the argument, any one step, any step left out."""
+    """What simpler or near functions return for the same arguments.
+
+    These are the argument, any one step, any step left out, and another constant.
+    """
     facts = [fact for fact in composition.constants if fact]
     rivals = {"x"}
     for step in STEPS:
         if step.takes == composition.takes:
             constants = [repr(fact.constant) for fact in facts if fact.type == step.constant] if step.constant else [""]
             rivals |= {step.expression.replace("{c}", constant).replace("{x}", "x") for constant in constants}
+    rivals |= {other.expression("x") for other in _with_other_constants(composition)}
     filled = composition.filled_steps()
     if composition.form == "choice":
         rivals |= {text.replace("{x}", "x") for text in filled}
     else:
         rivals |= {nested([*filled[:out], *filled[out + 1 :]], "x") for out in range(len(filled))}
     return [[_value(compute, argument) for argument, _ in cases] for compute in map(_compiled, sorted(rivals))]
+
+
+def _with_other_constants(composition: Composition) -> Iterator[Composition]:
+    for place, fact in enumerate(composition.constants):
+        if fact and isinstance(fact.constant, int):
+            for difference in (-2, -1, 1, 2):
+                other = Fact(fact.phrase, fact.constant + difference)
+                constants = (*composition.constants[:place], other, *composition.constants[place + 1 :])
+                yield replace(composition, constants=constants)
 
 
 def _telling_cases(cases: list[tuple[Any, Any]], rivals: list[list[Any]]) -> list[tuple[Any, Any]] | None:
@@ -128,6 +145,9 @@ def _telling_cases(cases: list[tuple[Any, Any]], rivals: list[list[Any]]) -> lis
         for case, (_, value) in enumerate(cases)
     ]
     alive, chosen = set(range(len(rivals))), list[int]()
+    if cases:  # an edge, if the function has a value for it
+        chosen.append(0)
+        alive -= kills[0]
     while alive:
         best = max(range(len(cases)), key=lambda case: len(kills[case] & alive))
         if not kills[best] & alive or len(chosen) == _MAX_ASSERTS:

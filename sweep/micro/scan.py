@@ -7,8 +7,10 @@ words or of an argument of another name.
 """
 
 import ast
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from sweep.micro.problems import micro_problems
@@ -38,7 +40,7 @@ def scan(documents: Iterable[str], problems: Iterable[Mapping[str, str]] | None 
     hits = []
     for document in documents:
         try:
-            functions = _functions(document)
+            functions = _functions(re.sub(r"^def \w+", "def f", document))  # many differ in the name alone
         except (SyntaxError, ValueError):
             hits += [Hit(p["task_id"], "docstring", document) for p in problems if p["prompt"] in document]
             continue
@@ -65,6 +67,7 @@ def _normalised(expression: ast.expr, argument: str, local: dict[str, ast.expr])
     return ast.unparse(_Rename({argument: x, **inner}).visit(expression))
 
 
+@lru_cache(maxsize=100_000)
 def _functions(text: str) -> list[tuple[tuple[str, str], str]]:
     """Of each function of one argument: (argument, docstring) and its normalised expression."""
     found = []
