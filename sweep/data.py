@@ -7,11 +7,16 @@ Reads the source of installed packages; leaves a cache named by the hash of all 
 Both ``.bin`` files are streams of uint16 tokens, documents ended by token 0. Training reads
 windows of the stream in an order that is a function of the seed alone, so a run can be resumed
 at any step without a reader's state.
+
+If a share of micro documents (``sweep/micro``) is asked for, the training stream is the code as it is without
+them, then the micro documents; the order of training merges the windows of the two evenly. Tokenizer
+and held-out tokens are those of the code alone.
 """
 
 import hashlib
 import importlib.util
 import logging
+import math
 import multiprocessing
 import os
 import shutil
@@ -20,6 +25,7 @@ import sysconfig
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +34,14 @@ from numpy.typing import NDArray
 
 from sweep.errors import SweepError
 from sweep.folder import CorruptFile, read_json, set_aside, sha256_of, sha256_of_file, write_json
+from sweep.micro.documents import lexicon_sha256, training_documents
+from sweep.micro.scan import scan
 from sweep.spec import DataSpec
 
 log = logging.getLogger("sweep")
 
 END_OF_DOCUMENT = "<|endofdocument|>"
-FORMAT = 1  # of the cache; raise it when the code below would make other tokens from the same files
+FORMAT = 2  # of the cache; raise it when the code below would make other tokens from the same files
 _SKIPPED_FOLDERS = {
     *("test", "tests", "testing", "_vendor", "vendor", "vendored", "third_party", "site-packages"),
     *("dist-packages", "__pycache__", "idlelib", "lib2to3", "ensurepip", "pydoc_data", "encodings"),
@@ -64,6 +72,13 @@ class Corpus:
     def train_tokens(self) -> int:
         return self.info["train"]["tokens"]
 
+    def train_windows(self, length: int) -> tuple[int, int]:
+        """Windows of the training stream that begin in code, and those after them that begin in micro documents."""
+        total = num_windows(self.train_tokens, length)
+        num_code_tokens = self.train_tokens - self.info["micro"]["tokens"]
+        num_code = min(total, math.ceil(num_code_tokens / length))
+        return num_code, total - num_code
+
     def stream(self, split: str) -> NDArray[np.uint16]:
         return np.memmap(self.folder / f"{split}.bin", dtype=np.uint16, mode="r")
 
@@ -88,9 +103,17 @@ def num_windows(num_tokens: int, length: int) -> int:
     return (num_tokens - 1) // length
 
 
-def training_order(num_train_windows: int, seed: int) -> NDArray[np.int64]:
-    """The order in which a run with this seed sees the windows; none comes twice."""
-    return np.random.default_rng(seed).permutation(num_train_windows)
+def training_order(num_code_windows: int, seed: int, num_micro_windows: int = 0) -> NDArray[np.int64]:
+    """The order in which a run with this seed sees the windows; none comes twice.
+
+    The stream is code first, then micro documents. Each part is shuffled and the two are merged evenly, so every
+    part of the order holds the micro windows' share to within one window.
+    """
+    generator = np.random.default_rng(seed)
+    code, micro = generator.permutation(num_code_windows), generator.permutation(num_micro_windows)
+    times = [(np.arange(len(part)) + 0.5) / len(part) for part in (code, micro) if len(part)]
+    merged: NDArray[np.int64] = np.concatenate((code, num_code_windows + micro))
+    return merged[np.argsort(np.concatenate(times), kind="stable")]
 
 
 def prepare_corpus(spec: DataSpec, cache_dir: Path) -> Corpus:
@@ -189,6 +212,8 @@ def _cache_key(spec: DataSpec, held_out: list[Document], train: list[Document]) 
     import tokenizers
 
     digest = hashlib.sha256(sha256_of([asdict(spec), tokenizers.__version__, FORMAT]).encode())
+    if spec.micro_fraction:
+        digest.update(lexicon_sha256().encode())
     for document in [*held_out, *train]:
         digest.update(document.name.encode() + b"\0" + document.text.encode() + b"\0")
     return digest.hexdigest()
@@ -243,6 +268,34 @@ def _encode(tokenizer: Any, documents: list[Document]) -> NDArray[np.uint16]:
     return np.concatenate(parts)
 
 
+def _micro_documents(tokenizer: Any, spec: DataSpec, num_code_tokens: int) -> tuple[list[Document], NDArray[np.uint16]]:
+    """Micro documents that make up their share of all training tokens, and their stream.
+
+    Raises:
+        SweepError: one of them shows what is evaluated.
+    """
+    wanted = round(num_code_tokens * spec.micro_fraction / (1 - spec.micro_fraction))
+    source = (Document(f"micro/{index}", text) for index, text in enumerate(training_documents(spec.shuffle_seed)))
+    documents: list[Document] = []
+    parts: list[NDArray[np.uint16]] = [np.empty(0, dtype=np.uint16)]
+    num_tokens = 0
+    while num_tokens < wanted:
+        batch = list(islice(source, 1000))
+        ends = np.flatnonzero((stream := _encode(tokenizer, batch)) == 0) + 1
+        kept = int(np.searchsorted(num_tokens + ends, wanted)) + 1  # up to the first document that fills the share
+        documents += batch[:kept]
+        parts.append(stream[: ends[:kept][-1]])
+        num_tokens += len(parts[-1])
+    hits = scan(document.text for document in documents)
+    if hits:
+        raise SweepError(
+            f"{len(hits)} micro documents show what is evaluated, such as {hits[0].task_id}: {hits[0].document!r}",
+            "training examples of other combinations than the evaluated ones",
+            "this is a fault of the grammar (sweep/micro/grammar.py): report it",
+        )
+    return documents, np.concatenate(parts)
+
+
 def _build(spec: DataSpec, held_out: list[Document], train: list[Document], folder: Path) -> None:
     seen: set[int] = set()
     held_out_kept = drop_near_duplicates(held_out, seen, spec.max_shared_line_fraction)
@@ -255,8 +308,15 @@ def _build(spec: DataSpec, held_out: list[Document], train: list[Document], fold
     partial.mkdir(parents=True)
     tokenizer.save(str(partial / "tokenizer.json"))
     info: dict[str, Any] = {"source": asdict(spec), "near_duplicates": len(train) - len(train_kept)}
-    for split, documents in (("train", train_kept), ("held_out", held_out_kept)):
-        stream = _encode(tokenizer, documents)
+    code = _encode(tokenizer, train_kept)
+    micro_kept, micro = _micro_documents(tokenizer, spec, len(code))
+    info["micro"] = {"documents": len(micro_kept), "tokens": len(micro)}
+    parts = (
+        ("train", train_kept + micro_kept, (code, micro)),
+        ("held_out", held_out_kept, (_encode(tokenizer, held_out_kept),)),
+    )
+    for split, documents, streams in parts:
+        stream = np.concatenate(streams)
         stream.tofile(partial / f"{split}.bin")
         num_bytes = sum(len(document.text.encode()) for document in documents)
         info[split] = {"documents": len(documents), "bytes": num_bytes, "tokens": len(stream)}

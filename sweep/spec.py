@@ -26,6 +26,7 @@ class DataSpec:
     vocab_size: int
     tokenizer_bytes: int  # source bytes the tokenizer is trained on
     shuffle_seed: int
+    micro_fraction: float  # of the training tokens: examples like the micro problems (sweep/micro), none evaluated
 
 
 @dataclass
@@ -274,9 +275,9 @@ def _check_choice(key: str, value: str, choices: list[str]) -> None:
 
 _MAY_BE_ZERO = {
     *("num_workers", "target_threads", "shuffle_seed", "target_seed", "warmup_fraction", "weight_decay_horizons"),
-    *("checkpoint_seconds", "seed", "hardest_left_out"),
+    *("checkpoint_seconds", "seed", "hardest_left_out", "micro_fraction"),
 }
-_BELOW_ONE = {"max_flops_fraction", "level", "adam_beta1", "adam_beta2", "max_shared_line_fraction"}
+_BELOW_ONE = {"max_flops_fraction", "level", "adam_beta1", "adam_beta2", "max_shared_line_fraction", "micro_fraction"}
 
 
 def _check_positive(spec: SweepSpec) -> None:

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from models.transformer import Decoder, NextTokenLoss
-from sweep.data import Corpus, num_windows, training_order, windows
+from sweep.data import Corpus, training_order, windows
 from sweep.folder import CorruptFile, RunFolder, Status, saved_state, set_aside, sha256_of_file, write_json, write_whole
 from sweep.gates import spike_in
 from sweep.optim import lr_multiplier, make_optimizers, set_learning_rate
@@ -75,7 +75,8 @@ def train(
 
     length = spec.model.context_length
     stream = corpus.stream("train")
-    order = training_order(num_windows(len(stream), length), spec.seed)
+    num_code_windows, num_micro_windows = corpus.train_windows(length)
+    order = training_order(num_code_windows, spec.seed, num_micro_windows)
     log_every = max(1, spec.num_steps // machine.log_rows_per_run)
     flops_per_token = run.flops / run.num_tokens
 

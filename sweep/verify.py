@@ -210,9 +210,8 @@ def _bucket_lines(buckets: list[dict[str, Any]]) -> list[str]:
             lines.append(f"{name}not forecast, {measured}")
             continue
         word = {True: "HELD", False: "MISSED", None: "no verdict"}[bucket["inside_interval"]]
-        lines.append(
-            f"{name}{word}, predicted {bucket['prediction']:.3f} ({bucket['low']:.3f} to {bucket['high']:.3f}), {measured}"
-        )
+        interval = f"{bucket['low']:.3f} to {bucket['high']:.3f}"
+        lines.append(f"{name}{word}, predicted {bucket['prediction']:.3f} ({interval}), {measured}")
     return lines
 
 

@@ -27,6 +27,7 @@ SPEC = DataSpec(
     vocab_size=300,
     tokenizer_bytes=200_000,
     shuffle_seed=0,
+    micro_fraction=0.0,
 )
 
 
