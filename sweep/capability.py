@@ -237,18 +237,26 @@ def judge_buckets(buckets: list[dict[str, Any]], target: dict[str, Any], stop_at
         {
             **{key: bucket[key] for key in ("bucket", "forecastable", *PREDICTED)},
             **(measured := measured_bucket(bucket["tasks"], target, stop_at)),
-            "inside_interval": (
-                bucket["low"] <= measured["measured"] <= bucket["high"]
-                if bucket["forecastable"] and measured["measured"] is not None
-                else None
-            ),
+            "inside_interval": _inside(bucket, measured) if bucket["forecastable"] else None,
         }
         for bucket in buckets
     ]
 
 
+def _inside(bucket: dict[str, Any], measured: dict[str, Any]) -> bool | None:
+    """None where it can't be told: nothing was measured, or only that the value is no less than one in the interval."""
+    if measured["measured"] is None:
+        return None
+    if measured["never_solved"] and measured["measured"] <= bucket["high"]:
+        return None
+    return bool(bucket["low"] <= measured["measured"] <= bucket["high"])
+
+
 def measured_bucket(tasks: list[str], target: dict[str, Any], stop_at: int) -> dict[str, Any]:
-    """-E_P[log pass_rate] and E_P[pass_rate] of one run over a bucket, by the unbiased estimators of both halves."""
+    """-E_P[log pass_rate] and E_P[pass_rate] of one run over a bucket, by the unbiased estimators of both halves.
+
+    With problems that were never solved the first is a lower bound (``sweep/pass_rates.py``).
+    """
     counted = [target[task] for task in tasks if task in target and min(target[task]["n"]) > 0]
     if not counted:
         return {"measured": None, "pass_rate_measured": None, "never_solved": None}

@@ -205,6 +205,8 @@ def _bucket_lines(buckets: list[dict[str, Any]]) -> list[str]:
     lines = []
     for bucket in buckets:
         measured = "not measured" if bucket["measured"] is None else f"measured {bucket['measured']:.3f}"
+        if bucket["never_solved"]:
+            measured += f" or more ({bucket['never_solved']} problems never solved)"
         name = f"  bucket {bucket['bucket']}, -log p: "
         if not bucket["forecastable"]:
             lines.append(f"{name}not forecast, {measured}")

@@ -10,7 +10,7 @@ STAGES = {
     "plan",
     "train",
     "evaluate",
-    "sample",
+    "solve",
     "collect",
     "optimum",
     "fit",
@@ -20,7 +20,7 @@ STAGES = {
     "status",
     "data",
 }
-NEEDS_TORCH = {"train", "evaluate", "optim", "sample", "drawing"}
+NEEDS_TORCH = {"train", "evaluate", "optim", "sample", "drawing", "solve", "trained"}
 KNOWS_ALL = {"pipeline", "workers", "launch"}
 
 
