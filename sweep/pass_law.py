@@ -8,8 +8,8 @@ Source: GPT-4 technical report (OpenAI 2023), section 3.2. Three estimates stand
 - ``likelihood``: the headline. The likelihood of the counts over all problems of the bucket, zeros included
   (``sweep/count_model.py``), with an interval (``sweep/pass_forecast.py``).
 
-The first two keep problems by their own success, so they see the small runs only where these were lucky or the problem
-is easy: they find too flat a law of too easy problems.
+The first two keep problems by their own success: they forecast those that were kept, which are the easier ones, and say
+nothing of the rest of the bucket.
 """
 
 import math
