@@ -35,7 +35,7 @@ def pass_law_simulation(result: dict[str, Any]) -> str:
         axes[1].barh(names, covered, color=colours)
         axes[1].axvline(100 * result["level"], color="0.2", lw=0.8)
         axes[1].tick_params(axis="y", labelsize=6)
-        axes[1].set(xlabel="intervals that hold the target (%); grey: not the model's law")
+        axes[1].set(xlabel="intervals that hold (%); grey: misfit")
 
     rows = [
         [

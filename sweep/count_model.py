@@ -66,6 +66,8 @@ class CountModel(NamedTuple):
     run_effect_BR: Array
     problem_BPQ: Array
     problem_covariance_BPQQ: Array
+    cell_BPR: Array  # log(-log p) of the runs that were fitted: its mean
+    cell_variance_BPR: Array
     spreads: Spreads
 
     @property
@@ -135,6 +137,8 @@ def _fit(correct: Counts, samples: Counts, law_RC: Array, spreads: Spreads, esti
         solution.shared_BG[:, num_coefficients:],
         solution.problem_BPQ,
         solution.problem_given_shared_BPQQ,
+        solution.eta_BPR,
+        solution.variance_BPR,
         spreads,
     )
 

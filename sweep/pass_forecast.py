@@ -46,6 +46,15 @@ class ProblemForecast:
 
 
 @dataclass(frozen=True)
+class RunEstimate:
+    """What the fit makes of a run that it saw, all problems counted: comparable with the forecast's curve."""
+
+    run_id: str
+    flops: float
+    nats: float  # -E_P[log p]
+
+
+@dataclass(frozen=True)
 class Worlds:
     """What was drawn: problems, and each world's target run."""
 
@@ -100,6 +109,12 @@ class BucketFit:
             )
             for i in np.argsort(nats_P, kind="stable")
         ]
+
+    def runs(self) -> list[RunEstimate]:
+        """The fitted runs, by compute."""
+        nats_R = np.exp(self.model.cell_BPR[0] + self.model.cell_variance_BPR[0] / 2).mean(axis=0)
+        known = zip(self.counts.run_ids, self.counts.flops_R.tolist(), nats_R.tolist(), strict=True)
+        return [RunEstimate(*row) for row in known]
 
     def _true_log_nats(self, x: float) -> Array:
         """(B, P): log(-log p) of each drawn world's target run."""

@@ -8,8 +8,8 @@ Source: GPT-4 technical report (OpenAI 2023), section 3.2. Three estimates stand
 - ``likelihood``: the headline. The likelihood of the counts over all problems of the bucket, zeros included
   (``sweep/count_model.py``), with an interval (``sweep/pass_forecast.py``).
 
-The first two keep problems by their own success, so they see the small runs only where these were lucky or the problem
-is easy: they find too flat a law of too easy problems.
+The first two keep problems by their own success: they forecast those that were kept, which are the easier ones, and say
+nothing of the rest of the bucket.
 """
 
 import math
@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from sweep.laws import budget_groups
 from sweep.pass_counts import PassCounts
-from sweep.pass_forecast import Bend, BucketFit, Interval, ProblemForecast, fit_bend, fit_bucket
+from sweep.pass_forecast import Bend, BucketFit, Interval, ProblemForecast, RunEstimate, fit_bend, fit_bucket
 from sweep.pass_rates import log_pass_rate, pass_rate
 
 Array = NDArray[np.float64]
 
 MIN_PROBLEMS, MIN_BUDGETS, MIN_RARER = 5, 3, 3
-WIDE = 2.0  # times the forecast: an interval that reaches further on either side says next to nothing
+WIDE, WIDE_NATS = 2.0, 0.25  # an interval that reaches further than both, on either side, says next to nothing
 _BENT = 2.0  # standard deviations
 _CURVE_POINTS = 40
 
@@ -64,6 +64,7 @@ class Headline:
     cell_sd: float
     bend: Bend
     problems: list[ProblemForecast]
+    runs: list[RunEstimate]
     curve: list[CurvePoint]
 
 
@@ -129,12 +130,7 @@ def pass_law(
     headline = None
     if not reasons:
         headline = _headline(fit_bucket(counts, half, level), target_flops)
-        widest = max(headline.nats.high / headline.nats.prediction, headline.nats.prediction / headline.nats.low)
-        if widest > WIDE:
-            reasons.append(
-                f"the interval reaches to {widest:.3g} times the prediction or its inverse (more than {WIDE:g}): these"
-                " counts say next to nothing about the target; more runs, more samples or a nearer target would"
-            )
+        reasons = _too_wide(headline.nats)
     solved_P = _solved_by_all(counts, half)
     return PassLaw(
         target_flops=float(target_flops),
@@ -188,6 +184,17 @@ def _too_little(counts: PassCounts, half: int, num_budgets: int) -> list[str]:
         f"{telling} of {len(counts.tasks)} problems have {MIN_RARER} successes and {MIN_RARER} failures at"
         f" {MIN_BUDGETS} budgets or more, at least {MIN_PROBLEMS} must; {rare} are too rare ({correct} of"
         f" {samples.sum()} samples are correct)"
+    ]
+
+
+def _too_wide(nats: Interval) -> list[str]:
+    sides = ((nats.prediction, nats.high), (nats.low, nats.prediction))
+    if all(above <= WIDE * below or above - below <= WIDE_NATS for below, above in sides):
+        return []
+    return [
+        f"the interval goes from {nats.low:.3g} to {nats.high:.3g} nats about {nats.prediction:.3g}, a factor of more"
+        f" than {WIDE:g} to one side: these counts say next to nothing about the target; more runs, more samples or a"
+        " nearer target would"
     ]
 
 
@@ -277,6 +284,7 @@ def _headline(fit: BucketFit, target_flops: float) -> Headline:
         **sds,
         bend=fit_bend(fit.counts, fit.half, target_flops),
         problems=fit.problems(target_flops),
+        runs=fit.runs(),
         curve=_curve(fit, target_flops),
     )
 

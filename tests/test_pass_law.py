@@ -8,10 +8,11 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.pass_worlds import LARGEST_FLOPS, World, draw_counts, draw_world
+from sweep.buckets import make_buckets
 from sweep.errors import SweepError
 from sweep.pass_counts import PassCounts
-from sweep.pass_forecast import fit_bucket
-from sweep.pass_law import MIN_RARER, PassLaw, pass_law, power_laws
+from sweep.pass_forecast import Interval, fit_bucket
+from sweep.pass_law import MIN_RARER, PassLaw, _too_wide, pass_law, power_laws
 from sweep.pass_rates import pass_rate
 
 REPORTED = World("as in the issue")  # 1,000 samples, 8 budgets, 0.15 of scatter, 100 times
@@ -170,6 +171,33 @@ def test_the_curve_ends_at_the_headline(planted: PassLaw) -> None:
     assert 0 < headline.pass_rate.low < headline.pass_rate.prediction < headline.pass_rate.high < 1
 
 
+def test_runs_stand_where_they_were_measured(planted: PassLaw) -> None:
+    """Where nothing is zero a run's mean over all problems is what its counts say."""
+    headline = planted.likelihood
+    assert headline is not None
+    assert [row.run_id for row in headline.runs] == [row.run_id for row in planted.observed]
+    easy = draw_world(replace(REPORTED, median_nats=1.0, samples=10_000), np.random.default_rng(0)).counts
+    found = law_of(easy)
+    assert found.likelihood is not None and found.dropped == []
+    for fitted, counted in zip(found.likelihood.runs, found.observed, strict=True):
+        assert fitted.nats == pytest.approx(counted.digamma_nats, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("interval", "wide"),
+    [
+        (Interval(1.0, 0.6, 1.9), False),
+        (Interval(1.0, 0.6, 2.1), True),
+        (Interval(1.0, 0.4, 1.1), True),
+        (Interval(0.05, 0.01, 0.2), False),
+        (Interval(8.0, 4.5, 15.0), False),
+    ],
+)
+def test_what_is_too_wide(interval: Interval, wide: bool) -> None:
+    """A factor of two, unless it is next to nothing in nats: a pass rate between 0.82 and 0.99 is a forecast."""
+    assert bool(_too_wide(interval)) == wide
+
+
 def test_a_result_is_plain_json(planted: PassLaw) -> None:
     read = json.loads(json.dumps(planted.as_json(), allow_nan=False))
     assert read["likelihood"]["nats"]["prediction"] == planted.likelihood.nats.prediction  # type: ignore[union-attr]
@@ -277,3 +305,28 @@ def test_worlds_that_stop_at_successes_sample_as_counts_say() -> None:
     assert samples[:, 0].mean() == pytest.approx(40, rel=0.01)
     means = pass_rate(samples, correct, correct == 20).mean(axis=0)
     assert means == pytest.approx(rate, rel=0.02, abs=1e-12)
+
+
+def test_from_counts_of_164_problems_to_six_forecasts() -> None:
+    """Buckets from one half of the small runs' samples, laws from the other; the target run is not in either."""
+    random = np.random.default_rng(4)
+    flops = np.append(np.geomspace(1e9, 1e12, 7), 1e14)
+    level_P = np.log(4.0) + 1.3 * random.standard_normal(164)
+    log_nats_RP = level_P - 0.2 * np.log(flops[:, None] / 1e9) + 0.15 * random.standard_normal((8, 164))
+    correct = random.binomial(500, np.exp(-np.exp(log_nats_RP)), size=(2, 8, 164))
+    names = tuple(f"HumanEval/{number}" for number in range(164))
+    counts = PassCounts(tuple("abcdefgt"), names, flops, np.full(correct.shape, 500), correct)
+    small = counts.up_to(1e14 / 100)
+    buckets = make_buckets(small)
+    inside, ratios = [], []
+    for tasks in buckets.tasks:
+        found = pass_law(small, tasks, 1e14)
+        assert found.num_runs == 7
+        if found.likelihood is not None and found.forecastable:
+            truth = float(np.exp(log_nats_RP[-1, [names.index(task) for task in tasks]]).mean())
+            nats = found.likelihood.nats
+            inside.append(nats.low <= truth <= nats.high)
+            ratios.append(nats.prediction / truth)
+    assert len(inside) >= 5
+    assert sum(inside) >= len(inside) - 1
+    assert np.median(ratios) == pytest.approx(1, abs=0.08)
