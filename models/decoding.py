@@ -177,6 +177,7 @@ class Decoding:
         qk_SRHK = self._model.norm(qkv_BHK[:, : 2 * heads]).unflatten(0, (-1, self._rows))
         turned_SRHK = torch.view_as_complex(qk_SRHK.unflatten(-1, (-1, 2))) * turn_S1HK
         q_SRHK, k_SRHK = torch.view_as_real(turned_SRHK).flatten(-2).chunk(2, dim=2)
+        q_SRHK = q_SRHK.contiguous()  # or every page would copy it
 
         place = (self._steps - 1) % _PAGE
         keys_BHLK, values_BHLK = self._pages[number][-1]
