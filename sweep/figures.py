@@ -101,3 +101,35 @@ def draw_copy_scores(records: list[Record], plan: Plan, path: Path) -> Path:
     axes.set_ylabel("copy score (nats)")
     axes.legend(frameon=False)
     return _save(figure, path)
+
+
+def draw_pass_rates(
+    capability: dict[str, Any], verdict: dict[str, Any] | None, target_flops: float, path: Path
+) -> Path:
+    """-E_P[log pass_rate] against compute, one panel per bucket: runs, law, interval and, if judged, the target."""
+    buckets = capability["buckets"]
+    judged = {row["bucket"]: row for row in (verdict or {}).get("pass_rates") or []}
+    figure, panels = plt.subplots(
+        2, -(-len(buckets) // 2), figsize=(8, 5), dpi=130, layout="constrained", squeeze=False
+    )
+    for axes, bucket in zip(panels.flat, buckets, strict=False):
+        axes.set_title(f"bucket {bucket['bucket']}", fontsize=9)
+        axes.grid(alpha=0.25, which="both")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.tick_params(labelsize=7)
+        law = bucket["likelihood"]
+        if law is None:
+            axes.text(0.5, 0.5, "not forecastable", ha="center", transform=axes.transAxes, fontsize=8)
+            continue
+        x = [point["flops"] / target_flops for point in law["curve"]]
+        axes.fill_between(x, *([p[key] for p in law["curve"]] for key in ("low", "high")), color=LAW, alpha=0.12, lw=0)
+        axes.plot(x, [point["prediction"] for point in law["curve"]], color=LAW, lw=1.2)
+        axes.scatter(
+            [r["flops"] / target_flops for r in law["runs"]], [r["nats"] for r in law["runs"]], s=12, color=RUNS
+        )
+        if bucket["bucket"] in judged and judged[bucket["bucket"]]["measured"] is not None:
+            axes.scatter([1.0], [judged[bucket["bucket"]]["measured"]], marker="*", s=80, color=MEASURED, zorder=5)
+    figure.supxlabel("training compute, relative to the target's", fontsize=9)
+    figure.supylabel("mean of -log pass rate (nats)", fontsize=9)
+    return _save(figure, path)

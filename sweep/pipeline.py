@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sweep.capability import capability_of, is_sampled
+from sweep.capability import capability_of, is_sampled, sealed_part
 from sweep.collect import collect
 from sweep.data import Corpus, prepare_corpus
 from sweep.errors import SweepError
@@ -246,8 +246,9 @@ def sweep_results(folder: SweepFolder, verdict: dict[str, Any]) -> dict[str, Any
     rows = status_of(folder)["runs"]
     fit = read_json(folder.fit)
     keys = ("law", "coefficients", "prediction", "low", "high", "level", "target_flops", "warnings")
+    pass_rates = None if fit["capability"] is None else sealed_part(fit["capability"])["buckets"]
     return {
         "columns": list(rows[0]),
         "rows": [list(row.values()) for row in rows],
-        "summary": {"fit": {key: fit[key] for key in keys}, "verdict": verdict},
+        "summary": {"fit": {**{key: fit[key] for key in keys}, "pass_rates": pass_rates}, "verdict": verdict},
     }

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sweep.figures import draw_copy_scores, draw_forecast, draw_residuals
+from sweep.figures import draw_copy_scores, draw_forecast, draw_pass_rates, draw_residuals
 from sweep.folder import CorruptFile, SweepFolder, open_sweep, read_json
 from sweep.laws import Law
 from sweep.records import Record, read_records
@@ -48,11 +48,16 @@ def write_report(folder: SweepFolder) -> Path:
             ("Residuals of the fitted law", draw_residuals(records, fit, folder.figures / "residuals.png")),
             ("Copying from context, the phase probe", draw_copy_scores(records, plan, folder.figures / "copying.png")),
         ]
+    capability = (fit or {}).get("capability")
+    if fit is not None and capability and capability["buckets"]:
+        path = draw_pass_rates(capability, verdict, fit["target_flops"], folder.figures / "pass_rates.png")
+        figures.insert(1, ("Pass rates against compute, by difficulty", path))
     sections = [
         f"<h1>Scaling sweep <em>{html.escape(plan.name)}</em></h1>",
         _verdict_section(seal, verdict),
         *(f"<h2>{title}</h2>{_image(path)}" for title, path in figures),
         _law_section(fit, seal),
+        _pass_rates_section(capability, verdict),
         _runs_section(plan, records, folder),
         _corpus_section(plan),
         _reproduce_section(plan, folder, seal),
@@ -171,6 +176,42 @@ def _law_section(fit: dict[str, Any] | None, seal: dict[str, Any] | None) -> str
         ((row["change"], _number(row["prediction"]), f"{row['by']:+.2%}") for row in fit["what_would_change_it"]),
     )
     return f"<h2>The law</h2>{_table(('', ''), facts)}{warnings}<h2>What was tried</h2>{forms}<br>{tests}<br>{changes}"
+
+
+def _pass_rates_section(capability: dict[str, Any] | None, verdict: dict[str, Any] | None) -> str:
+    if capability is None:
+        return ""
+    judged = {row["bucket"]: row for row in (verdict or {}).get("pass_rates") or []}
+    words = {True: "held", False: "missed", None: ""}
+    rows = []
+    for bucket in capability["buckets"]:
+        row = judged.get(bucket["bucket"], {})
+        never_solved = f" or more ({row['never_solved']} never solved)" if row.get("never_solved") else ""
+        rows.append(
+            (
+                bucket["bucket"],
+                len(bucket["tasks"]),
+                _number(bucket["prediction"], ".3f")
+                or "not forecastable: " + "; ".join(bucket["not_forecastable_because"]),
+                f"{bucket['low']:.3f} to {bucket['high']:.3f}" if bucket["forecastable"] else "",
+                _number(row.get("measured"), ".3f") + never_solved,
+                words[row.get("inside_interval")],
+                _number(bucket["pass_rate_prediction"], ".3f"),
+                _number(row.get("pass_rate_measured"), ".3f"),
+            )
+        )
+    head = (
+        *("bucket, easiest first", "problems", "mean -log pass rate forecast", "interval", "measured", ""),
+        *("mean pass rate forecast", "measured"),
+    )
+    left_out = ", ".join(f"{task} ({why})" for task, why in capability["left_out"].items())
+    return (
+        f"<h2>Pass rates</h2><p>{capability['num_samples']:,} samples of {capability['num_problems']} problems"
+        f" ({html.escape(capability['problems'])}), from runs of at most"
+        f" {capability['cut_off']['max_flops_fraction']:g} of the target's compute."
+        f" {html.escape(capability['no_buckets_because'])}</p>{_table(head, rows)}"
+        f"<details><summary>Left out: {len(capability['left_out'])} problems</summary><p>{html.escape(left_out)}</p></details>"
+    )
 
 
 def _runs_section(plan: Plan, records: list[Record], folder: SweepFolder) -> str:
