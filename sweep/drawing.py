@@ -27,7 +27,7 @@ from models.decoding import Decoding, FoldedDecoder, read_prompt
 from models.transformer import Decoder
 from sweep.completions import WITHIN_LINE, StopTable
 
-_ROWS = 512  # side by side; more gain nothing (docs/LOG.md)
+_ROWS = 512  # side by side; twice as many gain nothing
 _GROUP_MEMBERS = 32
 _MIN_DROPPED = 0.2  # of the rows, for dropping them to be worth the copying
 _DOUBT = 16  # times the largest rounding error seen

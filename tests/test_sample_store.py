@@ -38,7 +38,7 @@ def test_what_is_stored_comes_back(tmp_path: Path) -> None:
 
 
 def test_a_file_cut_anywhere_is_read_up_to_the_cut_and_gone_on_with(tmp_path: Path) -> None:
-    """Many lengths of the file, none at all among them: whole batches are kept; with the others added again it is as before."""
+    """Many lengths of the file, none at all among them: whole batches stay; with the others added it is as before."""
     filled(tmp_path / "whole.gz")
     whole = (tmp_path / "whole.gz").read_bytes()
     ends = []
