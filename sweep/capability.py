@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import norm
 
 from sweep.buckets import make_buckets
 from sweep.errors import SweepError
@@ -231,39 +232,46 @@ def sealed_part(found: dict[str, Any]) -> dict[str, Any]:
 def judge_buckets(buckets: list[dict[str, Any]], target: dict[str, Any], stop_at: int) -> list[dict[str, Any]]:
     """Predicted against measured per sealed bucket; ``target`` is the ``problems`` part of the target's counts.
 
-    Both halves of the target's samples count: nothing was chosen by them.
+    Both halves of the target's samples count: nothing was chosen by them. ``inside_interval`` allows for the
+    sampling noise of the measurement, which the sealed interval does not know: both add up as squares.
     """
-    return [
-        {
-            **{key: bucket[key] for key in ("bucket", "forecastable", *PREDICTED)},
-            **(measured := measured_bucket(bucket["tasks"], target, stop_at)),
-            "inside_interval": _inside(bucket, measured) if bucket["forecastable"] else None,
-        }
-        for bucket in buckets
-    ]
+    rows = []
+    for bucket in buckets:
+        measured = measured_bucket(bucket["tasks"], target, stop_at)
+        inside = _inside(bucket, measured) if bucket["forecastable"] else None
+        said = {key: bucket[key] for key in ("bucket", "forecastable", "level", *PREDICTED)}
+        rows.append({**said, **measured, "inside_interval": inside})
+    return rows
 
 
 def _inside(bucket: dict[str, Any], measured: dict[str, Any]) -> bool | None:
     """None where it can't be told: nothing was measured, or only that the value is no less than one in the interval."""
-    if measured["measured"] is None:
+    value = measured["measured"]
+    if value is None:
         return None
-    if measured["never_solved"] and measured["measured"] <= bucket["high"]:
+    noise = float(norm.ppf((1 + bucket["level"]) / 2)) * measured["measured_se"]
+    low = bucket["prediction"] - math.hypot(bucket["prediction"] - bucket["low"], noise)
+    high = bucket["prediction"] + math.hypot(bucket["high"] - bucket["prediction"], noise)
+    if measured["never_solved"] and value <= high:
         return None
-    return bool(bucket["low"] <= measured["measured"] <= bucket["high"])
+    return bool(low <= value <= high)
 
 
 def measured_bucket(tasks: list[str], target: dict[str, Any], stop_at: int) -> dict[str, Any]:
     """-E_P[log pass_rate] and E_P[pass_rate] of one run over a bucket, by the unbiased estimators of both halves.
 
-    With problems that were never solved the first is a lower bound (``sweep/pass_rates.py``).
+    With problems that were never solved the first is a lower bound (``sweep/pass_rates.py``). Its standard error is
+    that of the samples, (1 - p)/c per count (delta method); half a success is added so that none is infinite.
     """
     counted = [target[task] for task in tasks if task in target and min(target[task]["n"]) > 0]
     if not counted:
-        return {"measured": None, "pass_rate_measured": None, "never_solved": None}
+        return {"measured": None, "measured_se": None, "pass_rate_measured": None, "never_solved": None}
     samples, correct = (np.array([counts[key] for counts in counted]) for key in ("n", "c"))
     stopped = correct == stop_at
+    variance = (1 - correct / samples) / (correct + 0.5)
     return {
         "measured": float(-log_pass_rate(samples, correct, stopped).mean()),
+        "measured_se": float(np.sqrt(variance.sum()) / variance.size),
         "pass_rate_measured": float(pass_rate(samples, correct, stopped).mean()),
         "never_solved": int((correct.sum(axis=1) == 0).sum()),
     }

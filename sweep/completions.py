@@ -18,38 +18,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sweep.humaneval.problems import Problem
+
 END_TOKEN = 0  # ends a document (sweep/data.py)
 _STATES = WITHIN_LINE, AT_LINE_START = 0, 1
 _STOP = re.compile(rb"\n(?=[^\s)\]}])")
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What sampling needs of a problem in HumanEval's format."""
+def stem(problem: Problem) -> str:
+    """What the model is shown."""
+    return problem.prompt.rstrip()
 
-    task_id: str
-    prompt: str
-    canonical_solution: str
 
-    @property
-    def stem(self) -> str:
-        """What the model is shown."""
-        return self.prompt.rstrip()
+def canonical_tail(problem: Problem) -> str:
+    """What the model has to write after the stem for its completion to be the canonical solution."""
+    return problem.prompt[len(stem(problem)) :] + _one_newline_at_the_end(problem.canonical_solution or "")
 
-    @property
-    def canonical_tail(self) -> str:
-        """What the model has to write after the stem for its completion to be the canonical solution."""
-        return self.prompt[len(self.stem) :] + _one_newline_at_the_end(self.canonical_solution)
 
-    def completion(self, written: bytes) -> str:
-        """The completion in what a model wrote after the stem, stop text and all.
+def completion(problem: Problem, written: bytes) -> str:
+    """The completion in what a model wrote after the stem, stop text and all.
 
-        Where the model goes on in another way than with the prompt's whitespace, the prompt is kept as it is all the
-        same. What is not UTF-8 is replaced; trailing newlines become one, so that equal functions are equal texts.
-        """
-        stop = _STOP.search(written)
-        text = written[: stop.start() if stop else None].decode(errors="replace")
-        return _one_newline_at_the_end(text.removeprefix(self.prompt[len(self.stem) :]))
+    Where the model goes on in another way than with the prompt's whitespace, the prompt is kept as it is all the
+    same. What is not UTF-8 is replaced; trailing newlines become one, so that equal functions are equal texts.
+    """
+    stop = _STOP.search(written)
+    text = written[: stop.start() if stop else None].decode(errors="replace")
+    return _one_newline_at_the_end(text.removeprefix(problem.prompt[len(stem(problem)) :]))
 
 
 def _one_newline_at_the_end(text: str) -> str:

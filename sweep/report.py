@@ -210,7 +210,8 @@ def _pass_rates_section(capability: dict[str, Any] | None, verdict: dict[str, An
         f" ({html.escape(capability['problems'])}), from runs of at most"
         f" {capability['cut_off']['max_flops_fraction']:g} of the target's compute."
         f" {html.escape(capability['no_buckets_because'])}</p>{_table(head, rows)}"
-        f"<details><summary>Left out: {len(capability['left_out'])} problems</summary><p>{html.escape(left_out)}</p></details>"
+        f"<details><summary>Left out: {len(capability['left_out'])} problems</summary>"
+        f"<p>{html.escape(left_out)}</p></details>"
     )
 
 

@@ -23,10 +23,12 @@ import torch
 import torch.nn.functional as F
 
 from models.transformer import Decoder
-from sweep.completions import END_TOKEN, Problem, stop_table, token_bytes
+from sweep.completions import END_TOKEN, canonical_tail, completion, stem, stop_table, token_bytes
 from sweep.drawing import Drawer, Request
 from sweep.folder import RunFolder, sha256_of, write_json
-from sweep.sample_store import ProblemSamples, SampleStore, Verdict
+from sweep.humaneval.checker import Verdict
+from sweep.humaneval.problems import Problem
+from sweep.sample_store import ProblemSamples, SampleStore
 
 Judge = Callable[[str, list[str]], list[Verdict]]
 
@@ -78,7 +80,7 @@ def sample_run(
     }
     store = SampleStore(folder.samples, settings)
     canonical = canonical_nats(model, tokenizer, problems)
-    prompts = {problem.task_id: _encode(tokenizer, problem.stem) for problem in problems}
+    prompts = {problem.task_id: _encode(tokenizer, stem(problem)) for problem in problems}
     fitting = [problem for problem in problems if not canonical[problem.task_id].note]
     contents = token_bytes(tokenizer)
     drawer = Drawer(
@@ -95,7 +97,7 @@ def sample_run(
         judged = {}
         for (problem, _), samples in zip(parts, drawn, strict=True):
             texts = {
-                number: problem.completion(b"".join(contents[token] for token in tokens))
+                number: completion(problem, b"".join(contents[token] for token in tokens))
                 for number, tokens in samples.items()
             }
             judged[problem.task_id] = _judge(problem.task_id, texts, store.problem(problem.task_id), judge, spec)
@@ -207,8 +209,8 @@ def canonical_nats(model: Decoder, tokenizer: Any, problems: Sequence[Problem]) 
     context = model.config.context_length
     found, rows = {}, []
     for problem in problems:
-        prompt = _encode(tokenizer, problem.stem)
-        solution = [*_encode(tokenizer, problem.canonical_tail), END_TOKEN]
+        prompt = _encode(tokenizer, stem(problem))
+        solution = [*_encode(tokenizer, canonical_tail(problem)), END_TOKEN]
         needs = len(prompt) + len(solution) - 1  # nothing is predicted from the last token
         if not prompt or needs > context:
             note = f"too long: prompt and solution take {needs} tokens, the context is {context}"

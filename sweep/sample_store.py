@@ -1,4 +1,4 @@
-"""Samples on disk, compressed: every completion once, with the numbers of the samples that are it, verdict and error.
+"""Samples on disk, compressed: every completion once, with its verdict and the numbers of the samples that are it.
 
     samples.jsonl.gz     a gzip member per batch of samples, some lines of JSON each; the first says how they were drawn
 
@@ -13,19 +13,13 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from sweep.folder import CorruptFile, set_aside
+from sweep.humaneval.checker import Verdict
 
 _GZIP = 16 + zlib.MAX_WBITS
 _PIECE_BYTES = 1 << 16
-
-
-class Verdict(NamedTuple):
-    """What a judge says of a program; ``error`` is empty for one that passed."""
-
-    passed: bool
-    error: str
 
 
 @dataclass(frozen=True)
@@ -93,7 +87,7 @@ class SampleStore:
                 is_new = text not in problem.index_of
                 row: dict[str, Any] = {"task_id": task_id, "index": problem.add(text, verdict, numbers)}
                 if is_new:
-                    row |= {"completion": text, "passed": verdict.passed, "error": verdict.error}
+                    row |= {"completion": text, "passed": verdict.passed, "result": verdict.result}
                 rows.append(row | {"numbers": numbers})
         self._append(rows)
 
@@ -137,7 +131,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, ProblemSamples], int]:
 
 def _take(row: dict[str, Any], problem: ProblemSamples) -> None:
     if "completion" in row:
-        problem.add(row["completion"], Verdict(row["passed"], row["error"]), row["numbers"])
+        problem.add(row["completion"], Verdict(row["passed"], row["result"]), row["numbers"])
     else:
         known = problem.completions[row["index"]]
         problem.add(known.text, known.verdict, row["numbers"])

@@ -60,7 +60,7 @@ def listed(samples: ProblemSamples, passed: bool | None, top: int) -> list[dict[
         {
             "completion": completion.text,
             "passed": completion.verdict.passed,
-            "error": completion.verdict.error,
+            "result": completion.verdict.result,
             "count": len(completion.numbers),
             "numbers": sorted(completion.numbers),
         }
@@ -88,7 +88,7 @@ def main() -> int:
     different = len(samples.completions)
     print(f"{options.task}: {len(samples.of_number)} samples, {num_passed} passed, {different} different completions")
     for row in rows:
-        verdict = "passed" if row["passed"] else f"failed: {row['error']}"
+        verdict = row["result"]
         print(
             f"\n--- {row['count']} times, first as sample {row['numbers'][0]}, {verdict}\n{row['completion']}", end=""
         )

@@ -10,13 +10,12 @@ import torch
 
 from models.transformer import Decoder
 from sweep.capability import problems_of
-from sweep.completions import Problem as SampledProblem
 from sweep.data import Corpus
 from sweep.folder import RunFolder, read_json
+from sweep.humaneval.checker import Verdict
 from sweep.humaneval.pool import Pool
 from sweep.run_spec import PlannedRun
 from sweep.sample import SamplingSpec, sample_run
-from sweep.sample_store import Verdict
 from sweep.spec import CapabilitySpec
 from sweep.trained import load_model
 
@@ -45,9 +44,8 @@ def solve(
     with Pool(problems, num_workers=1) as pool:
 
         def judge(task_id: str, completions: list[str]) -> list[Verdict]:
-            verdicts = pool.judge((task_id, completion) for completion in completions)
-            return [Verdict(verdict.passed, "" if verdict.passed else verdict.result) for verdict in verdicts]
+            return list(pool.judge((task_id, completion) for completion in completions))
 
-        asked = [SampledProblem(p.task_id, p.prompt, p.canonical_solution or "") for p in problems.values()]
+        asked = list(problems.values())
         done = sample_run(decoder, corpus.tokenizer(), asked, judge, sampling, folder, should_stop)
     return read_json(folder.counts) if done else None

@@ -76,7 +76,8 @@ def test_views_and_iterators_keep_their_kind() -> None:
     "question",
     [
         lambda o: o == 1, lambda o: o != 1, lambda o: o < 1, bool, len, list, str, repr, lambda o: o[0],
-        lambda o: o + 1, lambda o: 1 + o, lambda o: o - 1, lambda o: 1 - o, abs, float, int, round, hash, lambda o: o in [1],
+        lambda o: o + 1, lambda o: 1 + o, lambda o: o - 1, lambda o: 1 - o, abs, float, int, round, hash,
+        lambda o: o in [1],
         lambda o: [o, 2] == [1, 2], lambda o: f"{o}", lambda o: 1 in o, lambda o: o(), next, sorted, set,
     ],
 )  # fmt: skip

@@ -16,18 +16,26 @@ import torch
 from models.config import DecoderConfig
 from models.transformer import Decoder, NextTokenLoss
 from sweep import drawing, sample
-from sweep.completions import END_TOKEN, Problem, stop_table, token_bytes
+from sweep.completions import END_TOKEN, canonical_tail, completion, stem, stop_table, token_bytes
 from sweep.data import Document, train_tokenizer
 from sweep.drawing import Drawer, Request, exponentials, race, sample_key
 from sweep.folder import HASH_KEY, RunFolder, read_json
+from sweep.humaneval.checker import Verdict
+from sweep.humaneval.problems import Problem
 from sweep.sample import HALVES, SamplingSpec, canonical_nats, count_half, sample_run, wanted_numbers
-from sweep.sample_store import ProblemSamples, Verdict, read_samples
+from sweep.sample_store import ProblemSamples, read_samples
 from tests import tiny
 
 CONTEXT = 48
+
+
+def as_problem(task_id: str, prompt: str, solution: str) -> Problem:
+    return Problem(task_id, prompt, "f", "def check(candidate):\n    pass\n", solution)
+
+
 NAMES, DEEDS = ("f", "g", "run"), {"Double": "x * 2", "Square": "x * x", "Negate": "-x", "Halve": "x / 2"}
 PROBLEMS = [
-    Problem(f"Tiny/{name}/{deed}", f'def {name}(x):\n    """{deed} x."""\n', f"    return {body}\n")
+    as_problem(f"Tiny/{name}/{deed}", f'def {name}(x):\n    """{deed} x."""\n', f"    return {body}\n")
     for name in NAMES
     for deed, body in DEEDS.items()
 ]
@@ -44,7 +52,7 @@ def one_thread_for_all() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    text = "".join(problem.prompt + problem.canonical_solution for problem in PROBLEMS)
+    text = "".join(problem.prompt + (problem.canonical_solution or "") for problem in PROBLEMS)
     return train_tokenizer([Document("tiny", text)], tiny.spec_of(*tiny.OVERRIDES).data)
 
 
@@ -54,7 +62,7 @@ def model(tokenizer: Any) -> Decoder:
     torch.manual_seed(0)
     config = DecoderConfig(24, 2, 1, 4, 3, tokenizer.get_vocab_size(), CONTEXT)
     model = Decoder(config, tiny.rules(config))
-    rows = [[*tokenizer.encode(p.prompt + p.canonical_solution).ids, END_TOKEN] for p in PROBLEMS]
+    rows = [[*tokenizer.encode(p.prompt + (p.canonical_solution or "")).ids, END_TOKEN] for p in PROBLEMS]
     tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
     loss, optimizer = NextTokenLoss(model), torch.optim.AdamW(model.parameters(), lr=0.01)
     for _ in range(21):
@@ -67,7 +75,8 @@ def model(tokenizer: Any) -> Decoder:
 def judge(task_id: str, completions: list[str]) -> list[Verdict]:
     """Right is the canonical solution alone."""
     canonical = next(problem for problem in PROBLEMS if problem.task_id == task_id).canonical_solution
-    return [Verdict(text == canonical, "" if text == canonical else "another text") for text in completions]
+    right, wrong = Verdict(True, "passed"), Verdict(False, "failed: another text")
+    return [right if text == canonical else wrong for text in completions]
 
 
 def drawer(model: Decoder, tokenizer: Any, **changes: Any) -> Drawer:
@@ -76,7 +85,7 @@ def drawer(model: Decoder, tokenizer: Any, **changes: Any) -> Drawer:
 
 
 def requests(tokenizer: Any, numbers: list[int], problems: list[Problem] = PROBLEMS) -> list[Request]:
-    return [Request(p.task_id, tokenizer.encode(p.stem).ids, numbers) for p in problems]
+    return [Request(p.task_id, tokenizer.encode(stem(p)).ids, numbers) for p in problems]
 
 
 # ---- what is drawn ----------------------------------------------------------------------------
@@ -187,7 +196,7 @@ def test_a_byte_level_vocabulary_is_read_as_bytes(tokenizer: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "completion"),
+    ("written", "expected"),
     [
         (b"\n    return 1\n\n\ndef g():", "    return 1\n"),
         (b"\n    return 1\n# so", "    return 1\n"),
@@ -199,18 +208,18 @@ def test_a_byte_level_vocabulary_is_read_as_bytes(tokenizer: Any) -> None:
         (b"\n\n    return 1", "\n    return 1\n"),
     ],
 )
-def test_prompt_and_completion_are_what_the_model_wrote(written: bytes, completion: str) -> None:
-    problem = Problem("P", 'def f():\n    """One."""\n', "    return 1\n")
-    assert problem.stem == 'def f():\n    """One."""'
-    assert problem.completion(written) == completion
+def test_prompt_and_completion_are_what_the_model_wrote(written: bytes, expected: str) -> None:
+    problem = as_problem("P", 'def f():\n    """One."""\n', "    return 1\n")
+    assert stem(problem) == 'def f():\n    """One."""'
+    assert completion(problem, written) == expected
 
 
 def test_the_canonical_tail_is_what_gives_the_canonical_completion() -> None:
-    for problem in [*PROBLEMS, Problem("P", "def f():\n    ", "return 1\n\n"), Problem("Q", "x = 1", "\ny = 2")]:
-        written = problem.canonical_tail.encode()
+    for problem in [*PROBLEMS, as_problem("P", "def f():\n    ", "return 1\n\n"), as_problem("Q", "x = 1", "\ny = 2")]:
+        written = canonical_tail(problem).encode()
         if problem.task_id != "Q":  # module level: no function, so it would stop
-            assert problem.completion(written) == problem.canonical_solution.rstrip("\n") + "\n"
-        assert (problem.stem + problem.canonical_tail).startswith(problem.prompt)
+            assert completion(problem, written) == (problem.canonical_solution or "").rstrip("\n") + "\n"
+        assert (stem(problem) + canonical_tail(problem)).startswith(problem.prompt)
 
 
 # ---- how often --------------------------------------------------------------------------------
@@ -261,7 +270,7 @@ def test_counts_are_those_of_one_sample_after_another(model: Decoder, tokenizer:
             n = c = 0
             while n < SPEC.max_samples and c < SPEC.stop_at:
                 number = 2 * n + half
-                text = problem.completion(b"".join(contents[token] for token in drawn[number]))
+                text = completion(problem, b"".join(contents[token] for token in drawn[number]))
                 samples = stored[problem.task_id]
                 assert samples.completions[samples.of_number[number]].text == text
                 c += text == problem.canonical_solution
@@ -325,9 +334,9 @@ def test_other_settings_or_weights_start_anew(model: Decoder, tokenizer: Any, tm
 def test_a_problem_that_does_not_fit_is_named_and_counted_as_no_samples(
     model: Decoder, tokenizer: Any, tmp_path: Path
 ) -> None:
-    long = Problem("Long", 'def f(x):\n    """' + "Square x. " * 40 + '"""\n', "    return x * x\n")
-    longer_solution = Problem("Solution", "def f(x):\n", "    return x" + " * x" * 60 + "\n")
-    problems = [PROBLEMS[0], long, longer_solution, Problem("Empty", "\n", "x = 1\n")]
+    long = as_problem("Long", 'def f(x):\n    """' + "Square x. " * 40 + '"""\n', "    return x * x\n")
+    longer_solution = as_problem("Solution", "def f(x):\n", "    return x" + " * x" * 60 + "\n")
+    problems = [PROBLEMS[0], long, longer_solution, as_problem("Empty", "\n", "x = 1\n")]
     folder = RunFolder(tmp_path)
     assert sample_run(model, tokenizer, problems, judge, SPEC, folder)
     counts = counts_of(folder)
@@ -345,8 +354,8 @@ def test_a_problem_that_does_not_fit_is_named_and_counted_as_no_samples(
 def test_canonical_nats_are_the_sum_of_the_tokens_losses(model: Decoder, tokenizer: Any) -> None:
     found = canonical_nats(model, tokenizer, PROBLEMS)
     for problem in PROBLEMS[:4]:
-        prompt = tokenizer.encode(problem.stem).ids
-        text = tokenizer.encode(problem.prompt + problem.canonical_solution).ids
+        prompt = tokenizer.encode(stem(problem)).ids
+        text = tokenizer.encode(problem.prompt + (problem.canonical_solution or "")).ids
         assert text[: len(prompt)] == prompt  # the stem ends where a token ends
         with torch.no_grad():
             log_p = model(torch.tensor([text]))[0].log_softmax(-1)
@@ -363,7 +372,7 @@ def test_the_canonical_likelihood_is_the_rate_at_which_it_is_sampled(model: Deco
     for problem in likely:
         (samples,) = mine.draw(requests(tokenizer, list(range(2000)), [problem]))
         ended = [tokens for tokens in samples.values() if tokens[-1] == END_TOKEN]
-        hits = sum(b"".join(contents[t] for t in tokens) == problem.canonical_tail.encode() for tokens in ended)
+        hits = sum(b"".join(contents[t] for t in tokens) == canonical_tail(problem).encode() for tokens in ended)
         p = math.exp(found[problem.task_id].nats or -math.inf)
         assert p > 0.02
         assert hits / 2000 == pytest.approx(p, abs=4 * math.sqrt(p * (1 - p) / 2000))

@@ -8,12 +8,13 @@ import pytest
 
 from sweep.errors import SweepError
 from sweep.folder import CorruptFile, SweepFolder, write_json
-from sweep.sample_store import SampleStore, Verdict, read_samples
+from sweep.humaneval.checker import Verdict
+from sweep.sample_store import SampleStore, read_samples
 from sweep.samples import listed, run_folder, samples_of
 from tests import tiny
 
 SETTINGS = {"seed": 1, "temperature": 0.8}
-RIGHT, WRONG = Verdict(True, ""), Verdict(False, "AssertionError: 3")
+RIGHT, WRONG = Verdict(True, "passed"), Verdict(False, "failed: AssertionError: 3")
 BATCHES = [
     {"T/0": {"    return 1\n": (RIGHT, [0, 2]), "    pass\n": (WRONG, [1])}},
     {"T/0": {"    return 1\n": (RIGHT, [3]), "é\x00\ud7ff\n": (WRONG, [4])}, "T/1": {"\n": (WRONG, [0, 1])}},
