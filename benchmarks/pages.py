@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from benchmarks import fit_pages
+from benchmarks import fit_pages, pass_pages, scoring_pages
 from benchmarks.drawing import figure, table
 from benchmarks.study import RESULTS, ROOT
 from sweep.folder import read_json
@@ -202,6 +202,11 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "fit_coverage": ("How often the interval holds on planted laws", fit_pages.fit_coverage),
     "design_gain": ("What a designed ladder gains over an even one", fit_pages.design_gain),
     "fit_speed": ("Speed of the fit", fit_pages.fit_speed),
+    "pass_law_simulation": ("The law of pass rates on planted worlds", pass_pages.pass_law_simulation),
+    "scoring_speed": ("Scoring programs beside the reference harness", scoring_pages.scoring_speed),
+    "scoring_differential": ("Verdicts beside the reference harness's", scoring_pages.scoring_differential),
+    "scoring_memory": ("Memory over a million programs", scoring_pages.scoring_memory),
+    "sampling_speed": ("Drawing samples beside another tool", scoring_pages.sampling_speed),
     "ablations": ("What each switch of the recipe is worth", ablations),
     "coordinate_check": ("Sizes over width and depth", coordinate_check),
     "sweep_overhead": ("What a sweep costs beside its trainings", sweep_overhead),
