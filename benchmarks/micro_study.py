@@ -49,7 +49,7 @@ def canonical_nats(trial: Trial, corpus: Corpus) -> list[float]:
         prompt = [end, *tokenizer.encode(problem["prompt"]).ids]
         solution = tokenizer.encode(problem["canonical_solution"]).ids
         losses_BT = token_losses(model, torch.tensor([prompt + solution]))
-        nats.append(float(losses_BT[0, len(prompt) - 1 :].sum()))
+        nats.append(round(float(losses_BT[0, len(prompt) - 1 :].sum()), 4))
     return nats
 
 
