@@ -20,14 +20,15 @@ from sweep.data import END_OF_DOCUMENT, Corpus
 from sweep.micro.problems import micro_problems
 
 SHARE = 0.2
-BUDGETS = (2e10, 6.4e10, 1.1e11, 2e11, 6.4e11, 2e12, 7.4e12)
-SEEDS = (3, 3, 2, 2, 1, 1, 1)
+BUDGETS = (2e10, 6.4e10, 1.1e11, 2e11, 6.4e11, 2e12, 7.4e12, 1.99e13)  # the last just below what is compiled
+SEEDS = (3, 3, 2, 2, 1, 1, 1, 1)
 COST_SHARES = (0.0, 0.05, 0.1, 0.2)
 COST_BUDGET = 2e11
 COST_SEEDS = 2
 FIT_FRACTION = 1 / 30  # of the largest budget
 NUM_BUCKETS = 6
 NUM_LEFT_OUT = 15
+NUM_RESAMPLES = 500  # of a bucket's problems
 
 
 def canonical_nats(trial: Trial, corpus: Corpus) -> list[float]:
@@ -48,7 +49,7 @@ def canonical_nats(trial: Trial, corpus: Corpus) -> list[float]:
         prompt = [end, *tokenizer.encode(problem["prompt"]).ids]
         solution = tokenizer.encode(problem["canonical_solution"]).ids
         losses_BT = token_losses(model, torch.tensor([prompt + solution]))
-        nats.append(float(losses_BT[0, len(prompt) - 1 :].sum()))
+        nats.append(round(float(losses_BT[0, len(prompt) - 1 :].sum()), 4))
     return nats
 
 
@@ -59,31 +60,41 @@ def buckets_by_difficulty(nats_RP: NDArray[np.float64]) -> list[NDArray[np.int64
 
 
 def forecast(runs: list[dict[str, Any]], first_flops: float, last_flops: float) -> list[dict[str, Any]]:
-    """Per bucket the law from the runs between two budgets, and what the larger ones show beside it."""
+    """Per bucket, and last for all problems, the law from the runs between two budgets and what larger ones show."""
     budgets = sorted({run["budget_flops"] for run in runs if run["budget_flops"] >= first_flops})
     nats_BP = np.array([np.mean([r["nats"] for r in runs if r["budget_flops"] == b], axis=0) for b in budgets])
-    flops = np.array([np.mean([r["flops"] for r in runs if r["budget_flops"] == b]) for b in budgets])
-    is_fitted = np.array(budgets) <= last_flops * (1 + 1e-9)
+    log_flops_B = np.log([np.mean([r["flops"] for r in runs if r["budget_flops"] == b]) for b in budgets])
+    fitted_B = np.array(budgets) <= last_flops * (1 + 1e-9)
+    generator = np.random.default_rng(0)
     rows = []
-    for bucket in buckets_by_difficulty(nats_BP[is_fitted]):
-        mean = nats_BP[:, bucket].mean(axis=1)
-        slope, intercept = np.polyfit(np.log(flops[is_fitted]), np.log(mean[is_fitted]), 1)
-        predicted = np.exp(intercept + slope * np.log(flops))
+    for problems in [*buckets_by_difficulty(nats_BP[fitted_B]), np.arange(nats_BP.shape[1])]:
+        k, ratio_B = fit_power_law(log_flops_B, nats_BP[:, problems], fitted_B)
+        drawn = [generator.choice(problems, len(problems)) for _ in range(NUM_RESAMPLES)]
+        ratios = [fit_power_law(log_flops_B, nats_BP[:, again], fitted_B)[1] for again in drawn]
+        spread_B = np.log(ratios).std(axis=0)
+        mean_B = nats_BP[:, problems].mean(axis=1)
+        larger = [index for index, is_fitted in enumerate(fitted_B) if not is_fitted]
         rows.append(
             {
-                "problems": len(bucket),
+                "problems": len(problems),
                 "budgets_flops": budgets,
-                "mean_nats": mean.tolist(),
-                "k": -float(slope),
-                "measured_over_predicted": {
-                    f"{b:.2g}": float(m / p)
-                    for b, m, p, f in zip(budgets, mean, predicted, is_fitted, strict=True)
-                    if not f
-                },
-                "local_k": (-np.diff(np.log(mean)) / np.diff(np.log(flops))).tolist(),
+                "mean_nats": mean_B.tolist(),
+                "local_k": (-np.diff(np.log(mean_B)) / np.diff(log_flops_B)).tolist(),
+                "k": k,
+                "measured_over_predicted": {f"{budgets[index]:.2g}": float(ratio_B[index]) for index in larger},
+                "spread_over_problems": {f"{budgets[index]:.2g}": float(spread_B[index]) for index in larger},
             }
         )
     return rows
+
+
+def fit_power_law(
+    log_flops_B: NDArray[np.float64], nats_BP: NDArray[np.float64], fitted_B: NDArray[np.bool_]
+) -> tuple[float, NDArray[np.float64]]:
+    """k of E[-log p] = alpha C^-k by least squares in logarithms, and measured over predicted at every budget B."""
+    log_mean_B = np.log(nats_BP.mean(axis=1))
+    slope, intercept = np.polyfit(log_flops_B[fitted_B], log_mean_B[fitted_B], 1)
+    return -float(slope), np.exp(log_mean_B - intercept - slope * log_flops_B)
 
 
 def share_spec(share: float) -> Any:
@@ -115,9 +126,12 @@ def main() -> None:
     write_result("micro_study", {"share": SHARE, "tasks": task_ids, "forecasts": forecasts, "cost": cost, "runs": runs})
     for first, found in forecasts.items():
         for bucket in found:
-            ratios = " ".join(f"{b}: {ratio:.2f}" for b, ratio in bucket["measured_over_predicted"].items())
+            spread = bucket["spread_over_problems"]
+            ratios = [f"{b}: {r:.2f} ({spread[b]:.2f})" for b, r in bucket["measured_over_predicted"].items()]
             nats = " ".join(f"{value:.2f}" for value in bucket["mean_nats"])
-            print(f"from {first}: k {bucket['k']:.2f}, {nats}; measured / predicted {ratios}", file=sys.stderr)
+            print(
+                f"from {first}: k {bucket['k']:.2f}; {nats}; measured / predicted {', '.join(ratios)}", file=sys.stderr
+            )
     for row in cost:
         print(f"share {row['share']}: code loss {row['code_loss_nats']}", file=sys.stderr)
 

@@ -37,7 +37,7 @@ def imported(path: Path, top_level_only: bool = False) -> set[str]:
     return names
 
 
-SWEEP = sorted((ROOT / "sweep").glob("*.py"))
+SWEEP = sorted((ROOT / "sweep").glob("**/*.py"))
 
 
 @pytest.mark.parametrize("path", [p for p in SWEEP if p.stem in STAGES], ids=lambda p: p.stem)

@@ -22,7 +22,7 @@ Form = Literal["one", "given", "two", "three", "choice"]
 FORMS: dict[Form, float] = {"one": 0.72, "given": 0.12, "two": 0.1, "three": 0.02, "choice": 0.04}  # shares
 FACT_SHARE = 0.6  # of the constants; the others stand in the docstring as they are
 RARE_PHRASE_SHARE = 0.25  # of a step's second phrase
-_DEPTH = {"one": 1, "given": 2, "two": 2, "three": 3}
+_DEPTH = {"one": 1, "given": 2, "two": 2, "three": 3}  # "given" is "two" whose first step stands in the prompt
 _HELD_OUT_PART = 8  # one docstring, and one expression, in so many
 
 # The argument's name, the commonest first, tells its type.
@@ -131,6 +131,7 @@ class Function:
 
     @property
     def hold_out_keys(self) -> list[str]:
+        """What is said and, unless it is a single step without a constant, what is meant."""
         composition = self.composition
         return [self.docstring] if composition.is_plain else [self.docstring, composition.expression("x")]
 
@@ -152,6 +153,7 @@ def _in_held_out_part(key: str) -> bool:
 
 
 def zipf(rank: int, exponent: float) -> float:
+    """Weight of the item of this rank (from 1), a little flatter at the top than Zipf's own law."""
     return (rank + 1.0) ** -exponent
 
 
