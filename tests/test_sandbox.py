@@ -56,6 +56,17 @@ def test_one_program_leaves_nothing_for_the_next(checker: Checker) -> None:
         assert "secret" in verdict.result, verdict.result
 
 
+def test_what_a_program_leaves_behind_does_not_run_in_the_next_ones_time(checker: Checker) -> None:
+    """A generator that is freed runs its ``finally``; so would one in a cycle, at a collection of garbage."""
+    held = "    return 0\ndef g():\n    try:\n        yield\n    finally:\n        while True: pass\nheld = g()\nnext(held)\n"
+    cycle = held + "held = [held]\nheld.append(held)\ndel held\n"
+    for first in (held, cycle):
+        assert checker.judge(hostile.ADD, first).result == "failed: AssertionError"
+        garbage = "    for i in range(3000):\n        a = []\n        a.append(a)\n    return x + y\n"
+        for _ in range(3):
+            assert checker.judge(hostile.ADD, garbage).passed
+
+
 def test_time_is_the_programs_own_not_the_clocks(checker: Checker) -> None:
     waits = "    import time\n    if (x, y) == (0, 1): time.sleep({})\n    return x + y\n"
     assert checker.judge(hostile.ADD, waits.format(2 * CPU_SECONDS)).passed

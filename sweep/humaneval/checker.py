@@ -59,6 +59,7 @@ class Checker:
         self._failure: str | None = None  # found while the test ran, should the test go on regardless
         self._unsure = False  # what was seen may speak of the process rather than of the program
         self._healthy = True  # the process can go on with another program
+        self._died = False
 
     def judge(self, task_id: str, completion: str) -> Verdict:
         """Run the problem's test on ``prompt + completion``.
@@ -104,12 +105,12 @@ class Checker:
                 verdict = self._run(test, frame, living)
             finally:
                 self._sandbox.discard("single")
-            if self._healthy or verdict.result == TIMED_OUT:
+            if not self._died:
                 break
         return verdict
 
     def _run(self, test: "_Test", frame: bytes, living: Child) -> Verdict:
-        self._child, self._failure, self._unsure, self._healthy = living, None, False, True
+        self._child, self._failure, self._unsure, self._healthy, self._died = living, None, False, True, False
         try:
             living.start_clock(test.limits)
             self._load(frame)
@@ -123,7 +124,7 @@ class Checker:
         except OutOfTime:
             result, self._healthy = TIMED_OUT, False
         except Fault as error:
-            result, self._healthy, self._unsure = f"failed: {error}", False, True
+            result, self._healthy, self._unsure, self._died = f"failed: {error}", False, True, True
         except (KeyboardInterrupt, ServerLost, SweepError):
             raise
         except BaseException as error:
@@ -138,7 +139,7 @@ class Checker:
             raise _Failed("failed: not run")
         if reply[:1] == child.ERROR:
             names, text = _read_error(reply[1:])
-            self._unsure = not _OF_THE_PROCESS.isdisjoint(names)
+            self._doubt(names)
             raise _Failed(_failed(names, text))
         if reply != child.LOADED:
             raise Fault("an answer that is none")
@@ -164,8 +165,12 @@ class Checker:
             self._failure = TIMED_OUT if isinstance(error, OutOfTime) else f"failed: {error}"
             raise
         names, text = _read_error(reply[1:])
-        self._unsure = self._unsure or not _OF_THE_PROCESS.isdisjoint(names)
+        self._doubt(names)
         return self._raise(names, text)
+
+    def _doubt(self, names: list[str]) -> None:
+        if not _OF_THE_PROCESS.isdisjoint(names):
+            self._unsure, self._healthy = True, False
 
     def _raise(self, names: list[str], text: str) -> None:
         """What the function raised, for a test that expects it: the nearest of Python's own errors."""

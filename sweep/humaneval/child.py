@@ -48,7 +48,10 @@ def live(
     limit_resources(memory_bytes, cpu_seconds)
     sys.argv[:] = [""]
     sys.stdout = sys.stderr = _Sink()
-    gc.enable()
+    # In a shared process nothing of a program is freed while another one runs: freeing can run its code.
+    kept: list[dict[str, Any]] = []
+    if not shared:
+        gc.enable()
     if system_calls is not None:
         system_calls.put_on()
     _write_frame(UP)
@@ -56,17 +59,17 @@ def live(
     while True:
         frame = _read_frame()
         if frame[:1] == PROGRAM:
-            function = None  # the last program's objects go before the next one's come
-            reply, function = _load(frame[1:], shared)
+            namespace: dict[str, Any] = {}
+            kept.append(namespace)
+            reply, function = _load(frame[1:], namespace, shared)
         else:
             reply = _call(function, frame[1:])
         _write_frame(reply)
 
 
-def _load(body: bytes, shared: bool) -> tuple[bytes, Callable[..., Any] | None]:
+def _load(body: bytes, namespace: dict[str, Any], shared: bool) -> tuple[bytes, Callable[..., Any] | None]:
     entry_point, source = marshal.loads(body)
     random.seed(0)
-    namespace: dict[str, Any] = {}
     try:
         # Decoded: in bytes, a line "coding: rot13" would be obeyed.
         code = compile(source.decode(), "program", "exec", dont_inherit=True)
