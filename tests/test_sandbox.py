@@ -58,7 +58,8 @@ def test_one_program_leaves_nothing_for_the_next(checker: Checker) -> None:
 
 def test_what_a_program_leaves_behind_does_not_run_in_the_next_ones_time(checker: Checker) -> None:
     """A generator that is freed runs its ``finally``; so would one in a cycle, at a collection of garbage."""
-    held = "    return 0\ndef g():\n    try:\n        yield\n    finally:\n        while True: pass\nheld = g()\nnext(held)\n"
+    forever = "    try:\n        yield\n    finally:\n        while True: pass\n"
+    held = f"    return 0\ndef g():\n{forever}held = g()\nnext(held)\n"
     cycle = held + "held = [held]\nheld.append(held)\ndel held\n"
     for first in (held, cycle):
         assert checker.judge(hostile.ADD, first).result == "failed: AssertionError"
