@@ -88,12 +88,15 @@ def die_with_parent() -> None:
 
 
 def drop_user() -> bool:
-    """Become nobody if this is root; tell whether it was."""
+    """Become nobody if this is root; tells whether that was so and worked (a container's root may not be allowed to)."""
     if os.getuid() != 0:
         return False
-    os.setgroups([])
-    os.setresgid(NOBODY, NOBODY, NOBODY)
-    os.setresuid(NOBODY, NOBODY, NOBODY)
+    try:
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+    except OSError:
+        return False
     return True
 
 
