@@ -88,7 +88,7 @@ def die_with_parent() -> None:
 
 
 def drop_user() -> bool:
-    """Become nobody if this is root; tells whether that was so and worked (a container's root may not be allowed to)."""
+    """Become nobody if this is root; tells whether it did (the root of a container may not be allowed to)."""
     if os.getuid() != 0:
         return False
     try:
