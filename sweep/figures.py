@@ -117,9 +117,12 @@ def draw_pass_rates(
         axes.grid(alpha=0.25, which="both")
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.tick_params(labelsize=7)
+        axes.tick_params(which="both", labelsize=7)
+        axes.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+        axes.yaxis.set_minor_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
         law = bucket["likelihood"]
         if law is None:
+            axes.set_axis_off()
             axes.text(0.5, 0.5, "not forecastable", ha="center", transform=axes.transAxes, fontsize=8)
             continue
         x = [point["flops"] / target_flops for point in law["curve"]]
