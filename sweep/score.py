@@ -5,7 +5,8 @@
 ``samples.jsonl`` (or ``.jsonl.gz``) holds one JSON object per line with ``task_id`` and ``completion``; the
 program is the problem's prompt and the completion. ``samples.jsonl_results.jsonl`` gets every scored line with
 ``result``, ``passed`` and ``judged_by``: the walls that stood around the program, and the problems' hash.
-A line that can't be scored is named and left out, and the exit status is 1. Started again after an
+A line that can't be scored is named and left out, and the exit status is 1; so it is if there was none to score.
+Started again after an
 interruption, the command goes on behind the last verdict written.
 """
 
@@ -15,6 +16,7 @@ import io
 import json
 import os
 import sys
+import zlib
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -25,7 +27,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sweep.errors import SweepError, run_main
-from sweep.folder import sha256_of
+from sweep.folder import locked, sha256_of
 from sweep.humaneval.checker import Verdict
 from sweep.humaneval.pool import Pool, Sample
 from sweep.humaneval.problems import Problem, read_problems
@@ -51,11 +53,11 @@ class Samples:
                         row = self._row(number, line)
                         if row is not None:
                             yield row
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise SweepError(
                 f"{self._path} can't be read: {error}",
                 "a file of JSON lines, each with task_id and completion, .jsonl or .jsonl.gz",
-                "check the path; a damaged .gz may be unpacked as far as it goes and scored",
+                "check the path, the rights, and whether a .gz is whole",
             ) from error
 
     def _row(self, number: int, line: bytes) -> dict[str, Any] | None:
@@ -78,7 +80,7 @@ class Samples:
             if not isinstance(row.get(name), str):
                 return f"{name} is {'missing' if name not in row else 'not text'}"
         if row["task_id"] not in self._problems:
-            return f"task_id {row['task_id'][:80]!r} is none of the {len(self._problems)} problems'"
+            return f"task_id {row['task_id'][:80]!r} is not among the {len(self._problems)} problems"
         return None
 
 
@@ -98,20 +100,9 @@ def score(path: Path, problems: dict[str, Problem], num_workers: int, unsafe: bo
     passes: Counter[str] = Counter()
     with Pool(problems, num_workers, unsafe) as pool:
         judged_by = f"{_walls(pool.layers)}; problems {sha256_of([asdict(one) for one in problems.values()])[:16]}"
-        part = results.with_name(f"{results.name}.part")
-        kept = _keep(part, samples, judged_by, pool)
-        with part.open("ab") as file, _progress() as progress:
-            task = progress.add_task("scored", total=None)
-            for number, (row, verdict) in enumerate(_judged(samples, pool)):
-                progress.advance(task)
-                attempts[row["task_id"]] += 1
-                passes[row["task_id"]] += verdict.passed
-                if number >= kept:
-                    result = {**row, "result": verdict.result, "passed": verdict.passed, "judged_by": judged_by}
-                    file.write(json.dumps(result).encode() + b"\n")
-                    file.flush()
-            os.fsync(file.fileno())
-    part.replace(results)
+        for row, verdict in _written(samples, pool, judged_by, results):
+            attempts[row["task_id"]] += 1
+            passes[row["task_id"]] += verdict.passed
     return {
         "results": str(results),
         "samples": attempts.total(),
@@ -122,6 +113,39 @@ def score(path: Path, problems: dict[str, Problem], num_workers: int, unsafe: bo
         **_pass_at(ks, attempts, passes),
         "judged_by": judged_by,
     }
+
+
+def _written(samples: Samples, pool: Pool, judged_by: str, results: Path) -> Iterator[tuple[dict[str, Any], Verdict]]:
+    """Every row with its verdict, once it is on disk; the file has its own name when all are.
+
+    Raises:
+        SweepError: another command writes there, or nothing can be written.
+    """
+    part = results.with_name(f"{results.name}.part")
+    try:
+        with locked(part) as free:
+            if not free:
+                raise SweepError(
+                    f"another command writes {part}", "one command for one file of samples", "wait for it, or stop it"
+                )
+            kept = _keep(part, samples, judged_by, pool)
+            with part.open("ab") as file, _progress() as progress:
+                task = progress.add_task("scored", total=None)
+                for number, (row, verdict) in enumerate(_judged(samples, pool)):
+                    progress.advance(task)
+                    if number >= kept:
+                        result = {**row, "result": verdict.result, "passed": verdict.passed, "judged_by": judged_by}
+                        file.write(json.dumps(result).encode() + b"\n")
+                        file.flush()
+                    yield row, verdict
+                os.fsync(file.fileno())
+            part.replace(results)
+    except OSError as error:
+        raise SweepError(
+            f"{results} can't be written: {error}",
+            "a folder with room that may be written to, beside the samples",
+            "copy the samples to such a place; verdicts found so far are kept",
+        ) from error
 
 
 def _progress() -> Progress:
@@ -174,15 +198,21 @@ def _pass_at(ks: list[int], attempts: Counter[str], passes: Counter[str]) -> dic
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m sweep.score", description=__doc__.split("\n")[0])
-    parser.add_argument("samples", type=Path, help="JSON lines with task_id and completion, .jsonl or .jsonl.gz")
-    parser.add_argument("--problems", type=Path, help="a problem file in HumanEval's format instead of HumanEval")
+    parser.add_argument(
+        "samples", type=Path, help="JSON lines (.jsonl, .jsonl.gz); verdicts go to <samples>_results.jsonl"
+    )
+    parser.add_argument(
+        "--problems", type=Path, help="problems in HumanEval's format, .jsonl or .jsonl.gz, instead of it"
+    )
     parser.add_argument("--k", default="1,10,100", help="pass@k for these k (default 1,10,100)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="checkers at work (default: one per core)")
     parser.add_argument("--unsafe", action="store_true", help="run without a system-call filter where there is none")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     ks = _numbers(options.k)
-    summary = score(options.samples, read_problems(options.problems), max(1, options.workers), options.unsafe, ks)
+    if options.workers < 1:
+        raise SweepError(f"--workers is {options.workers}", "1 or more", "leave it out for one per core")
+    summary = score(options.samples, read_problems(options.problems), options.workers, options.unsafe, ks)
     for line in summary["examples_of_bad_lines"]:
         print(f"not scored: {line}", file=sys.stderr)
     if summary["bad_lines"] > _SHOWN_BAD_LINES:
@@ -191,7 +221,7 @@ def main() -> int:
         print(json.dumps(summary, indent=1))
     else:
         _show(summary, ks)
-    return 1 if summary["bad_lines"] else 0
+    return 1 if summary["bad_lines"] or not summary["samples"] else 0
 
 
 def _numbers(text: str) -> list[int]:
@@ -205,6 +235,9 @@ def _numbers(text: str) -> list[int]:
 
 
 def _show(summary: dict[str, Any], ks: list[int]) -> None:
+    if not summary["samples"]:
+        print("no sample could be scored: the file holds no line of JSON with a known task_id and a completion")
+        return
     print(f"{summary['samples']} samples of {summary['problems_attempted']} of {summary['problems']} problems")
     for k in ks:
         value = summary.get(f"pass@{k}")

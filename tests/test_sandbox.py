@@ -56,6 +56,51 @@ def test_one_program_leaves_nothing_for_the_next(checker: Checker) -> None:
         assert "secret" in verdict.result, verdict.result
 
 
+# Found by people who tried: each first program once changed what the second one saw in the process that they shared.
+LEFT_BEHIND = {
+    "a class by call, and copy": (
+        "    return x + y\nimport copy, math\nfrom numbers import ABCMeta\n"
+        "R = ABCMeta('R', (), {'__reduce_ex__': lambda s, p: ((lambda: math), (), (None, {'floor': lambda v: 7}))})\n"
+        "copy.copy(R())\n",
+        "    import math\n    return math.floor(x + y)\n",
+        True,
+    ),
+    "a list that deepcopy shares": (
+        "    return x + y\nimport copy\nfrom collections import namedtuple\nM = namedtuple('M', 'get')\n"
+        "def grab(d, nil):\n    nil.append(lambda a, b: a + b)\ncopy.deepcopy([1], M(grab))\n",
+        "    return G[0](x, y)\nimport copy\nfrom collections import namedtuple\nM = namedtuple('M', 'get')\nG = []\n"
+        "def grab(d, nil):\n    G.extend(nil)\ncopy.deepcopy([1], M(grab))\n",
+        False,
+    ),
+    "an attribute of a module": (
+        "    return x + y\nimport typing, math\ntyping.Annotated[lambda: math, 'x']()\n",
+        "    import math\n    return x + y if 'x' in '{0.__orig_class__}'.format(math) else 0\n",
+        False,
+    ),
+    "a pattern in the cache": (
+        "    return x + y\nimport re\nfrom numbers import ABCMeta\n"
+        "E = ABCMeta('E', (int,), {'__hash__': lambda s: 0, '__eq__': lambda s, o: True})\n"
+        "re.sub('[aeiou]', '', 'x', 0, E(2))\n",
+        "    import re\n    return x + y if re.sub('[aeiou]', '', 'A') == '' else 0\n",
+        False,
+    ),
+    "memory": (
+        "    return x + y\nB = []\ndef fill():\n    try:\n        while True: B.append(bytes(1 << 24))\n"
+        "    except MemoryError: pass\nfill()\nB.append(B)\n",
+        "    try: z = bytes(500 << 20)\n    except MemoryError: return 0\n    return x + y\n",
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LEFT_BEHIND)
+def test_what_a_program_leaves_behind_is_not_there_for_the_next(checker: Checker, name: str) -> None:
+    first, second, is_right = LEFT_BEHIND[name]
+    for _ in range(2):
+        checker.judge(hostile.ADD, first)
+        assert checker.judge(hostile.ADD, second).passed == is_right
+
+
 def test_what_a_program_leaves_behind_does_not_run_in_the_next_ones_time(checker: Checker) -> None:
     """A generator that is freed runs its ``finally``; so would one in a cycle, at a collection of garbage."""
     forever = "    try:\n        yield\n    finally:\n        while True: pass\n"
@@ -102,10 +147,17 @@ def test_a_problem_whose_solution_fails_is_named() -> None:
         Checker({"Odd/1": problem}, sandbox).judge("Odd/1", "    return 1\n")
 
 
+def test_a_problem_that_looks_at_its_argument_is_named() -> None:
+    test = "def check(candidate):\n    l = [3, 1]\n    candidate(l)\n    assert l == [1, 3]\n"
+    problem = Problem("Odd/3", "def order(l):\n", "order", test, "    l.sort()\n")
+    with Sandbox(OPTIONS) as sandbox, pytest.raises(SweepError, match=r"Odd/3: .* not across two"):
+        Checker({"Odd/3": problem}, sandbox).judge("Odd/3", "    l.sort()\n")
+
+
 def test_arguments_that_are_not_data_are_named() -> None:
     test = "def check(candidate):\n    assert candidate(lambda: 1) == 1\n"
     problem = Problem("Odd/2", "def run(f):\n", "run", test, "    return f()\n")
-    with Sandbox(OPTIONS) as sandbox, pytest.raises(SweepError, match="not plain data"):
+    with Sandbox(OPTIONS) as sandbox, pytest.raises(SweepError, match=r"Odd/2: .*not plain data"):
         Checker({"Odd/2": problem}, sandbox).judge("Odd/2", "    return f()\n")
 
 

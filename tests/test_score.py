@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from sweep.errors import SweepError
+from sweep.folder import locked
 from sweep.humaneval.checker import Verdict
 from sweep.humaneval.pool import Pool
 from sweep.humaneval.problems import read_problems
@@ -76,7 +77,7 @@ def test_bad_lines_are_named_and_the_rest_is_scored(tmp_path: Path) -> None:
     assert [row["passed"] for row in rows(Path(summary["results"]))] == [True, True, False, False]
     named = [int(line.split("line ")[1].split(":")[0]) for line in summary["examples_of_bad_lines"]]
     assert named == [2, 3, 4, 5, 6, 11, 12, 13, 14, 15]
-    assert "line 5: task_id 'x' is none of the 164 problems'" in done.stderr
+    assert "line 5: task_id 'x' is not among the 164 problems" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -165,6 +166,26 @@ def test_killed_checkers_lose_no_verdict() -> None:
         stop.set()
         killer.join()
     assert [verdict.passed for verdict in verdicts] == [number % 50 == 0 for number in range(100)]
+
+
+def test_two_commands_do_not_write_one_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "samples.jsonl", [sample(RIGHT)])
+    with (
+        locked(tmp_path / "samples.jsonl_results.jsonl.part"),
+        pytest.raises(SweepError, match="another command writes"),
+    ):
+        score(path, PROBLEMS, 1, False, [1])
+    assert score(path, PROBLEMS, 1, False, [1])["samples"] == 1
+
+
+def test_nothing_to_score_is_said(tmp_path: Path) -> None:
+    done = run(write(tmp_path / "samples.jsonl", []))
+    assert done.returncode == 1 and "no sample could be scored" in done.stdout
+    folder = tmp_path / "samples.jsonl_results.jsonl"
+    folder.unlink()
+    folder.mkdir()
+    done = run(write(tmp_path / "samples.jsonl", [sample(RIGHT)]))
+    assert done.returncode == 2 and "can't be written" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_equal_samples_are_run_once_and_orders_do_not_matter(tmp_path: Path) -> None:

@@ -1,12 +1,12 @@
 """Which programs may share a process: every road out of a program makes it wild."""
 
-import builtins
 import importlib
+from types import BuiltinFunctionType
 
 import pytest
 
 from sweep.humaneval.problems import read_problems
-from sweep.humaneval.tame import MODULES, is_tame
+from sweep.humaneval.tame import ALLOWED, is_tame
 
 
 def tame(source: str) -> bool:
@@ -40,11 +40,12 @@ def test_plain_programs_are_tame(source: str) -> None:
         *("().__class__", "x._private", "f.__globals__", "__builtins__", "__import__('os')", "g.gi_frame"),
         *("getattr(x, 'y')", "setattr(x, 'y', 1)", "globals()", "vars(x)", "eval('1')", "exec('1')", "open('x')"),
         *("type('A', (), {})", "super()", "object()", "memoryview(b'')", "compile('', '', 'exec')", "input()"),
-        *("import re\nre.enum", "import re\nre.copyreg.dispatch_table", "import copy\ncopy.dispatch_table[int] = f"),
+        *("import re\nre.enum", "import re\nre.copyreg.dispatch_table", "from collections import namedtuple"),
         *("import operator\noperator.attrgetter('x')", "from operator import methodcaller"),
         *("import functools\nfunctools.wraps(f)", "from functools import update_wrapper", "from typing import final"),
         *("import hashlib\nhashlib.algorithms_available.add('x')", "import string\nstring.Formatter"),
-        *("import numbers\nnumbers.Number.register(int)", "import builtins"),
+        *("import numbers", "import copy", "import builtins", "import collections\ncollections.abc"),
+        *("from typing import Annotated", "from functools import GenericAlias", "from typing import ABCMeta"),
         *("match x:\n    case A(gi_frame=f): pass", "def f():\n    def g():\n        import os\n", "f.f_back"),
         *("lambda: [[__import__('os') for _ in x] for x in y]", "x: int = 3"),
     ],
@@ -61,15 +62,16 @@ def test_an_import_behind_hundreds_of_names_is_seen() -> None:
 
 def test_no_public_name_of_the_allowed_modules_leads_out() -> None:
     """By the other road: try each attribute of each module, and see that none kept is a module or can be written to."""
+    modules = {name: importlib.import_module(name) for name in ALLOWED}
+    listed = [getattr(modules[module], name) for module, names in ALLOWED.items() for name in names.split()]
     kept = 0
-    for module in MODULES:
-        for name, value in vars(importlib.import_module(module)).items():
+    for module in ALLOWED:
+        for name, value in vars(modules[module]).items():
             if tame(f"import {module}\n{module}.{name}"):
                 kept += 1
-                assert not isinstance(value, dict | list | set | bytearray), (module, name)
-                if isinstance(value, type(builtins)):
-                    assert value.__name__ in MODULES, (module, name)
-    assert kept > 300
+                fixed = isinstance(value, str | float | BuiltinFunctionType)  # as cmath.sin, by math's name
+                assert fixed or value in modules.values() or value in listed or module == "typing", (module, name)
+    assert kept > 150
 
 
 def test_most_canonical_solutions_are_tame() -> None:

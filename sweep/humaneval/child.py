@@ -10,6 +10,7 @@ import json
 import marshal
 import os
 import random
+import re
 import struct
 import sys
 from collections.abc import Callable
@@ -30,6 +31,9 @@ _MAX_TEXT = 300
 
 class _Sink(io.TextIOBase):
     """Takes whatever is printed, lone surrogates included, and keeps nothing."""
+
+    encoding = "utf-8"
+    errors = "surrogatepass"
 
     def write(self, text: str) -> int:
         return len(text)
@@ -61,6 +65,7 @@ def live(
         if frame[:1] == PROGRAM:
             namespace: dict[str, Any] = {}
             kept.append(namespace)
+            re.purge()  # its keys hold 1 and True for the same
             reply, function = _load(frame[1:], namespace, shared)
         else:
             reply = _call(function, frame[1:])

@@ -17,10 +17,10 @@ from typing import Any
 
 MAX_DEPTH = 100
 MAX_ITEMS = 200_000  # taken from an iterator or a range
-MAX_HASHED = 50_000  # in a set or dictionary: forged items can all have one hash, and cost the square of their number
+MAX_HASHED = 10_000  # in sets and dictionaries: forged items can all have one hash, and cost the square of their number
 MAX_INT_BITS = 1 << 16
-MAX_DIGITS = 10_000  # of a decimal
-MAX_BYTES = 4 << 20  # of a message
+MAX_DIGITS = 10_000  # of a decimal, before and after its point
+MAX_BYTES = 1 << 20  # of a message
 _JSON_INT_BITS = 64  # larger ones travel in hexadecimal, whose reading is linear in its length
 
 
@@ -114,6 +114,8 @@ _BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (collections.deque, lambda value: collections.deque(collections.deque.__iter__(value))),
     (bytes, lambda value: bytes.__add__(value, b"")),
     (complex, complex.__complex__),
+    (fractions.Fraction, lambda value: fractions.Fraction(int(value.numerator), int(value.denominator))),
+    (decimal.Decimal, decimal.Decimal),
 )
 
 
@@ -122,7 +124,10 @@ def decode(message: bytes) -> Any:
     if len(message) > MAX_BYTES:
         raise NotPlain(f"an answer of more than {MAX_BYTES >> 20} MiB")
     try:
-        return _value(json.loads(message), 0)
+        node = json.loads(message)
+        if _num_hashed(node) > MAX_HASHED:
+            raise NotPlain(f"sets and dictionaries of more than {MAX_HASHED} items")
+        return _value(node, 0)
     except NotPlain:
         raise
     except (ValueError, TypeError, ArithmeticError, RecursionError, AttributeError, KeyError) as error:
@@ -147,48 +152,66 @@ def _integer(text: str, _: int = 0) -> int:
 
 
 def _decimal(text: str, _: int) -> decimal.Decimal:
-    if len(text) > MAX_DIGITS:
+    if type(text) is not str or len(text) > MAX_DIGITS:
         raise NotPlain(f"a decimal of more than {MAX_DIGITS} digits")
-    return decimal.Decimal(text)
+    value = decimal.Decimal(text)
+    if value.is_finite() and abs(value.adjusted()) > MAX_DIGITS:  # as an integer it would fill the memory
+        raise NotPlain(f"a decimal of more than {MAX_DIGITS} digits")
+    return value
 
 
 def _list(part: list[Any], depth: int) -> list[Any]:
     return [_value(item, depth) for item in part]
 
 
-def _hashed(part: list[Any], depth: int) -> list[Any]:
-    if len(part) > MAX_HASHED:
-        raise NotPlain(f"a set or dictionary of more than {MAX_HASHED} items")
-    return _list(part, depth)
+def _num_hashed(node: Any) -> int:
+    """Items of all sets and dictionaries in a message, counted without recursion."""
+    count, left = 0, [node]
+    while left:
+        node = left.pop()
+        if type(node) is list:
+            left += node
+        elif type(node) is dict:
+            count += sum(len(part) for tag, part in node.items() if tag in _HASHED and type(part) is list)
+            left += node.values()
+    return count
 
 
 def _dict(part: list[Any], depth: int) -> dict[Any, Any]:
-    return dict(_hashed(part, depth))
+    return dict(_list(part, depth))
+
+
+def _integers(part: list[Any], depth: int) -> list[int]:
+    numbers = _list(part, depth)
+    if any(type(number) is not int for number in numbers):
+        raise NotPlain("a number where an integer belongs")
+    return numbers
 
 
 def _range(part: list[Any], depth: int) -> range:
-    value = range(*_list(part, depth))
+    value = range(*_integers(part, depth))
     if value[MAX_ITEMS:]:
         raise NotPlain(f"a range of more than {MAX_ITEMS} numbers")
     return value
 
 
+_HASHED = frozenset(("set", "frozenset", "dict", "keys", "items"))
 _BUILDERS: dict[str, Callable[[Any, int], Any]] = {
     "int": _integer,
     "tuple": lambda part, depth: tuple(_list(part, depth)),
     "dict": _dict,
-    "set": lambda part, depth: set(_hashed(part, depth)),
-    "frozenset": lambda part, depth: frozenset(_hashed(part, depth)),
+    "set": lambda part, depth: set(_list(part, depth)),
+    "frozenset": lambda part, depth: frozenset(_list(part, depth)),
     "deque": lambda part, depth: collections.deque(_list(part, depth)),
-    "keys": lambda part, depth: dict.fromkeys(_hashed(part, depth)).keys(),
+    "keys": lambda part, depth: dict.fromkeys(_list(part, depth)).keys(),
     "values": lambda part, depth: dict(enumerate(_list(part, depth))).values(),
-    "items": lambda part, depth: dict(_hashed(part, depth)).items(),
+    "items": lambda part, depth: dict(_list(part, depth)).items(),
     "iter": lambda part, depth: iter(_list(part, depth)),
     "bytes": lambda part, _: bytes.fromhex(part),
     "bytearray": lambda part, _: bytearray.fromhex(part),
     "complex": lambda part, _: complex(*part),
     "range": _range,
-    "fraction": lambda part, depth: fractions.Fraction(*_list(part, depth)),
+    "fraction": lambda part, depth: fractions.Fraction(*_integers(part, depth)),
     "decimal": _decimal,
     "opaque": lambda part, _: Opaque(str(part)[:80]),
 }

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from sweep.errors import SweepError
-from sweep.humaneval.checker import Verdict
+from sweep.humaneval.checker import TIMED_OUT, Verdict
 from sweep.humaneval.problems import Problem
 from sweep.humaneval.worker import Order
 
@@ -24,7 +24,10 @@ _AHEAD = 4096  # samples read ahead of the oldest one without a verdict
 _REMEMBERED = 1 << 17  # verdicts kept for equal samples; far more than are read ahead
 _SILENT_SECONDS = 30.0  # a worker without an answer for so long is ended
 _STOP_SECONDS = 3.0
-_MOST_DEATHS = 1  # checkers that a program may take with it before it is given up
+_MOST_SILENCES, _MOST_DEATHS = 1, 3  # of checkers at one program, before it is given up; others may have killed them
+_START_TRIES = 3
+
+_ENDED = "a checker process ended at its start"
 
 Sample = tuple[str, str]  # task id, completion
 
@@ -121,11 +124,11 @@ class Pool:
                 while worker.connection.poll():
                     self._take_in(worker, worker.connection.recv())
             except (EOFError, OSError):
-                self._replace(worker, "failed: its checker died with it")
+                self._replace(worker, Verdict(False, "failed: its checker died with it"), _MOST_DEATHS)
         now = time.monotonic()
         for worker in list(self._workers):
             if worker.jobs and now - worker.heard > _SILENT_SECONDS:
-                self._replace(worker, "timed out")
+                self._replace(worker, Verdict(False, TIMED_OUT), _MOST_SILENCES)
 
     def _hand_out(self, worker: _Worker, job: _Job) -> None:
         if not worker.jobs:
@@ -144,19 +147,30 @@ class Pool:
         self._know(job.key, verdict)
         self._waiting.discard(job.key)
 
-    def _replace(self, worker: _Worker, result: str) -> None:
-        """End a worker; its jobs go back to the queue, the one it was at with a mark."""
+    def _replace(self, worker: _Worker, verdict: Verdict, most: int) -> None:
+        """End a worker; its jobs go back to the queue, but one that was at work too often gets this verdict."""
         worker.process.kill()  # it may hang; its sandbox dies with it
         _end(worker)
         self._workers.remove(worker)
         if worker.jobs:
             worker.jobs[0].deaths += 1
-            if worker.jobs[0].deaths > _MOST_DEATHS:
-                self._settle(worker.jobs.popleft(), Verdict(False, result))
+            if worker.jobs[0].deaths > most:
+                self._settle(worker.jobs.popleft(), verdict)
         self._queue.extendleft(reversed(worker.jobs))
         self._workers.append(self._start())
 
     def _start(self) -> _Worker:
+        for last in range(_START_TRIES):
+            worker, hello = self._try_to_start()
+            if not isinstance(hello, SweepError):
+                self.layers = hello
+                return worker
+            _end(worker)
+            if hello.args[0] != _ENDED or last == _START_TRIES - 1:
+                break
+        raise hello
+
+    def _try_to_start(self) -> tuple[_Worker, Any]:
         ours, theirs = Pipe()
         process = subprocess.Popen(
             [sys.executable, "-m", "sweep.humaneval.worker", str(theirs.fileno())],
@@ -167,14 +181,11 @@ class Pool:
         worker = _Worker(process, ours, time.monotonic())
         try:
             ours.send(self._order)
-            hello = ours.recv()
+            return worker, ours.recv()
         except (EOFError, OSError):
-            hello = SweepError("a checker process ended at its start", "one that starts", "see what it wrote above")
-        if isinstance(hello, SweepError):
-            _end(worker)
-            raise hello
-        self.layers = hello
-        return worker
+            return worker, SweepError(
+                _ENDED, "one that starts", "look whether this machine's memory or processes run out"
+            )
 
     def close(self) -> None:
         """End all workers and their sandboxes."""

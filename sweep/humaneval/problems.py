@@ -5,6 +5,7 @@ A problem file is trusted as code is: its tests run in the checker. Only complet
 
 import gzip
 import json
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,12 @@ def read_problems(path: Path | None = None) -> dict[str, Problem]:
     problems: dict[str, Problem] = {}
     try:
         text = (gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()).decode()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise _bad(path, f"can't be read ({error})") from error
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise SweepError(
+            f"{path} can't be read ({error})",
+            "a file of problems in HumanEval's format, .jsonl or .jsonl.gz",
+            "check the path, or leave --problems out for HumanEval",
+        ) from error
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue

@@ -1,6 +1,7 @@
 """A checker's handle on its fork server and the children in it: start, frames, time limits, restarts."""
 
 import json
+import resource
 import socket
 import struct
 import subprocess
@@ -22,6 +23,7 @@ _START = (
     " del sys.path[0]; import json; server.main(int(sys.argv[2]), server.Options(**json.loads(sys.argv[3])))"
 )
 _START_SECONDS, _STOP_SECONDS = 60.0, 2.0
+_LEFT_BEHIND_BYTES = 32 << 20
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid, as the kernel writes them
 
 
@@ -51,6 +53,8 @@ class Child:
     def __init__(self, channel: socket.socket, pid: int) -> None:
         self._channel = channel
         self._clock = (~pid << 3) | 2  # the processor clock of a process, as clock_getcpuclockid(3) makes it
+        self._memory = Path(f"/proc/{pid}/statm")
+        self._pages = self._num_pages()
         self.programs = 0
         self._cpu_before = self._wall_before = 0.0
         self._limits = Limits(0.0, 0.0)
@@ -61,6 +65,16 @@ class Child:
         self._wall_before = time.monotonic()
         self._limits = limits
         self.programs += 1
+
+    def _num_pages(self) -> int:
+        try:
+            return int(self._memory.read_text().split()[0])
+        except (OSError, ValueError, IndexError):
+            return 0
+
+    def has_grown(self) -> bool:
+        """Whether a program left so much memory behind that the next one would notice."""
+        return (self._num_pages() - self._pages) * resource.getpagesize() > _LEFT_BEHIND_BYTES
 
     def ask(self, frame: bytes) -> bytes:
         """Send a frame, return the answer.
@@ -122,7 +136,12 @@ class Child:
 
 
 class Sandbox:
-    """One fork server. A context manager; ``layers`` names the walls that stand around its children."""
+    """One fork server. A context manager; ``layers`` names the walls that stand around its children.
+
+    Raises:
+        SweepError: this machine can't have one.
+        ServerLost: it was ended while it started, perhaps by somebody else.
+    """
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -154,11 +173,13 @@ class Sandbox:
         if not hello:
             self._server.kill()
             error = (self._server.stderr.read() if self._server.stderr else b"").decode(errors="replace")
-            raise SweepError(
-                f"the sandbox's server did not start: {error.strip().splitlines()[-1] if error.strip() else 'no word'}",
-                "Linux on x86_64 or aarch64 with seccomp, which programs of a model are run behind",
-                "score on such a machine; --unsafe leaves seccomp out, for programs that you have read",
-            )
+            if error.strip():
+                raise SweepError(
+                    f"the sandbox's server did not start: {error.strip().splitlines()[-1]}",
+                    "Linux on x86_64 or aarch64 with seccomp, which programs of a model are run behind",
+                    "score on such a machine; --unsafe leaves seccomp out, for programs that you have read",
+                )
+            raise ServerLost("the sandbox's server ended while it started")
         assert self._server.stderr is not None
         self._server.stderr.close()
         self.layers: dict[str, Any] = json.loads(hello)

@@ -21,16 +21,19 @@ FORK, KILL = {"shared": b"F", "single": b"f"}, {"shared": b"K", "single": b"k"}
 
 # What programs import: no file can be opened later, so what is missing here is missing for them.
 _PRELOADED = """
-abc argparse array ast asyncio base64 binascii bisect builtins calendar cmath codecs collections collections.abc
-colorsys configparser contextlib copy csv ctypes dataclasses datetime decimal difflib dis doctest enum errno fnmatch
-fractions functools gc getopt glob graphlib hashlib heapq hmac html html.parser inspect io ipaddress itertools json
-keyword linecache locale logging math mmap numbers operator os os.path pathlib pickle pprint queue random re reprlib
-sched secrets shlex shutil signal socket stat statistics string stringprep struct subprocess symtable sys tempfile
-textwrap threading time timeit token tokenize traceback types typing unicodedata unittest unittest.mock urllib.parse
-uuid warnings weakref xml.etree.ElementTree zlib zoneinfo _strptime concurrent.futures multiprocessing resource
-encodings.ascii encodings.latin_1 encodings.utf_8_sig encodings.utf_16 encodings.utf_32 encodings.cp1252
-encodings.cp437 encodings.rot_13 encodings.hex_codec encodings.base64_codec encodings.unicode_escape
-encodings.raw_unicode_escape encodings.punycode encodings.idna
+abc argparse array ast asyncio base64 binascii bisect builtins calendar cmath codecs collections collections.abc bz2
+cProfile colorsys concurrent.futures.thread configparser contextlib copy csv ctypes dataclasses datetime decimal
+difflib dis doctest enum errno fnmatch fractions functools gc getopt glob graphlib gzip hashlib heapq hmac html
+html.parser inspect io ipaddress itertools json keyword linecache locale logging lzma math mmap numbers operator
+optparse os os.path pathlib pickle pprint queue random re reprlib sched secrets shlex shutil signal socket stat
+statistics string stringprep struct subprocess symtable sys tempfile tarfile textwrap threading time timeit token
+tokenize tomllib traceback tracemalloc types typing unicodedata unittest unittest.mock urllib.parse uuid warnings
+weakref xml.etree.ElementTree zipfile zlib zoneinfo _strptime concurrent.futures multiprocessing resource
+encodings.ascii encodings.latin_1 encodings.utf_8_sig encodings.utf_16 encodings.utf_16_le encodings.utf_16_be
+encodings.utf_32 encodings.utf_32_le encodings.utf_32_be encodings.utf_7 encodings.cp1250 encodings.cp1251
+encodings.cp1252 encodings.iso8859_2 encodings.iso8859_15 encodings.koi8_r encodings.shift_jis encodings.gbk
+encodings.zlib_codec encodings.cp437 encodings.rot_13 encodings.hex_codec encodings.base64_codec
+encodings.unicode_escape encodings.raw_unicode_escape encodings.punycode encodings.idna
 """.split()  # noqa: SIM905
 
 

@@ -1,5 +1,6 @@
 """A checker in a process of its own, told by the pool what to judge: ``python -m sweep.humaneval.worker FD``."""
 
+import contextlib
 import os
 import resource
 import sys
@@ -11,7 +12,7 @@ from sweep.errors import SweepError
 from sweep.humaneval import canary
 from sweep.humaneval.checker import Checker
 from sweep.humaneval.problems import Problem
-from sweep.humaneval.sandbox import Sandbox
+from sweep.humaneval.sandbox import Sandbox, ServerLost
 from sweep.humaneval.server import Options
 
 # Processor seconds are those of a process: a backstop far above the checker's own limits.
@@ -43,9 +44,10 @@ def main(connection: "Connection[Any, Any]") -> None:
                 task_id, completion = connection.recv()
                 connection.send(checker.judge(task_id, completion))
     except SweepError as error:
-        connection.send(error)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        pass  # the pool is gone
+        with contextlib.suppress(OSError):
+            connection.send(error)
+    except (EOFError, OSError, ServerLost):
+        pass  # the pool is gone, or finds that this process is
 
 
 def _limit_itself() -> None:
