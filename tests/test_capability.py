@@ -218,6 +218,7 @@ def sampled(base: Path) -> SweepFolder:
     return SweepFolder(base / "sweeps" / "sampled")
 
 
+@pytest.mark.slow
 def test_a_sweep_ends_with_both_forecasts_sealed_and_judged(sampled: SweepFolder) -> None:
     plan_runs = read_json(sampled.plan)["runs"]
     seal, verdict = read_json(sampled.seal), read_json(sampled.verdict)
@@ -233,6 +234,7 @@ def test_a_sweep_ends_with_both_forecasts_sealed_and_judged(sampled: SweepFolder
     assert "Pass rates" in sampled.report.read_text()
 
 
+@pytest.mark.slow
 def test_altered_counts_are_refused(sampled: SweepFolder, tmp_path: Path) -> None:
     import shutil
 
@@ -253,6 +255,7 @@ def test_altered_counts_are_refused(sampled: SweepFolder, tmp_path: Path) -> Non
     assert "passes.json is missing" in "; ".join(verify_sweep(folder)["reasons"])
 
 
+@pytest.mark.slow
 def test_a_finished_sweep_is_not_sampled_twice(sampled: SweepFolder, base: Path) -> None:
     again = tiny.launch(base, "sampled", *settings(base))
     assert again.returncode == 0 and "nothing to train" in again.stderr
@@ -268,6 +271,7 @@ def test_settings_that_decide_samples_are_told_from_those_that_do_not() -> None:
     assert capability_of(planted.plan()) is None
 
 
+@pytest.mark.slow
 def test_passes_of_runs_that_are_not_planned_are_named(sampled: SweepFolder) -> None:
     from sweep.run_spec import read_plan
 

@@ -262,6 +262,7 @@ def test_too_few_runs_or_problems(num_runs: int, num_problems: int, reason: str)
     json.dumps(found.as_json(), allow_nan=False)
 
 
+@pytest.mark.slow
 def test_an_interval_of_any_width_is_no_forecast() -> None:
     """Runs that scatter by half their -log p say nothing 100 times further."""
     drawn = draw_world(replace(REPORTED, budgets=4, run_sd=0.6), np.random.default_rng(2))
@@ -307,6 +308,7 @@ def test_worlds_that_stop_at_successes_sample_as_counts_say() -> None:
     assert means == pytest.approx(rate, rel=0.02, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_from_counts_of_164_problems_to_six_forecasts() -> None:
     """Buckets from one half of the small runs' samples, laws from the other; the target run is not in either."""
     random = np.random.default_rng(4)

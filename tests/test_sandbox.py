@@ -183,6 +183,7 @@ def descendants(pid: int) -> list[int]:
     return found + [deeper for child in found for deeper in descendants(child)]
 
 
+@pytest.mark.slow
 def test_a_server_or_child_killed_from_outside_loses_no_verdict(checker: Checker) -> None:
     right, slow = "    return x + y\n", "    import time\n    time.sleep(0.02)\n    return x + y\n"
     for depth in range(3):  # the server's first process, the server, a child

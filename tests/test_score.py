@@ -127,6 +127,7 @@ def test_an_interrupted_start_goes_on_and_ends_with_the_same_file(tmp_path: Path
     assert Path(score(cut, PROBLEMS, 1, False, [1])["results"]).read_bytes() == expected
 
 
+@pytest.mark.slow
 def test_a_killed_command_goes_on(tmp_path: Path) -> None:
     slow = "    import time\n    if (x, y) == (0, 1): time.sleep(0.05)\n    return x + y + {}\n"
     path = write(tmp_path / "samples.jsonl", [sample(slow.format(number % 40)) for number in range(60)])
@@ -144,6 +145,7 @@ def test_a_killed_command_goes_on(tmp_path: Path) -> None:
     assert [row["passed"] for row in rows(Path(summary["results"]))] == [number % 40 == 0 for number in range(60)]
 
 
+@pytest.mark.slow
 def test_killed_checkers_lose_no_verdict() -> None:
     slow = "    import time\n    if (x, y) == (0, 1): time.sleep(0.02)\n    return x + y + {}\n"
     samples = [(ADD, slow.format(number % 50)) for number in range(100)]

@@ -203,6 +203,7 @@ def test_offline_every_row_is_in_the_sweeps_folder(tmp_path: Path) -> None:
     assert offline_steps(tmp_path) == steps_to(20)
 
 
+@pytest.mark.slow
 def test_a_run_killed_and_resumed_offline_leaves_one_fragment_with_every_row_once(tmp_path: Path) -> None:
     begin(tmp_path)
     run_killed(tmp_path, "", last_step=40)
@@ -274,6 +275,7 @@ def test_a_server_that_fails_mid_run_neither_raises_nor_blocks(
     assert stub.steps(RUN_ID) != steps_to(40)
 
 
+@pytest.mark.slow
 def test_a_server_that_fails_when_a_run_starts_leaves_it_offline(
     tmp_path: Path, stub: WandbStub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

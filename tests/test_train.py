@@ -60,6 +60,7 @@ def wait_for(path: Path, seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_the_next_launch_goes_on(base: Path, finished: Path) -> None:
     """The interrupt of a terminal goes to the whole process group, workers included."""
     places = tiny.overrides(base / "ctrl_c", "finished", f"machine.cache_dir={base}/cache")
