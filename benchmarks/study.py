@@ -46,9 +46,9 @@ class Trial:
 
 
 def configured(*overrides: str) -> SweepSpec:
-    """The default configuration with more training data and these overrides."""
+    """The default configuration with more training data, of code alone and without sampling, and these overrides."""
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        config = compose("sweep", ["name=study", "data.train_bytes=48_000_000", *overrides])
+        config = compose("sweep", ["name=study", "capability=none", "data.train_bytes=48_000_000", *overrides])
     spec = OmegaConf.to_object(config)
     assert isinstance(spec, SweepSpec)
     return spec
