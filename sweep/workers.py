@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 
-from sweep.capability import capability_of, solved_summary
+from sweep.capability import capability_of, problems_of, solved_summary
 from sweep.data import Corpus
 from sweep.errors import SweepError
 from sweep.folder import RunFolder, SweepFolder, locked, write_json
@@ -58,6 +58,9 @@ def run_all(runs: list[PlannedRun], job: Job) -> bool:
 
     if job.wandb_mode != "disabled":
         import wandb.apis.public  # noqa: F401  (half of what wandb.init imports)
+
+    if (capability := capability_of(job.plan)) is not None:
+        problems_of(capability)  # making them takes seconds; every worker inherits them
 
     num_workers = job.machine.num_workers or os.cpu_count() or 1
     waiting = sorted(runs, key=lambda run: -run.flops)

@@ -45,9 +45,10 @@ class _Worker:
     connection: "Connection[Any, Any]"
     heard: float
     jobs: "deque[_Job]" = field(default_factory=deque)
+    chars: int = 0  # of all jobs
 
     def takes(self, job: _Job) -> bool:
-        chars = sum(len(job.sample[1]) for job in (*self.jobs, job))
+        chars = self.chars + len(job.sample[1])
         return not self.jobs or (len(self.jobs) < _IN_FLIGHT and chars <= _IN_FLIGHT_CHARS)
 
 
@@ -134,6 +135,7 @@ class Pool:
         if not worker.jobs:
             worker.heard = time.monotonic()
         worker.jobs.append(job)
+        worker.chars += len(job.sample[1])
         with contextlib.suppress(OSError):  # a dead one is found when its answers are read
             worker.connection.send(job.sample)
 
@@ -141,7 +143,9 @@ class Pool:
         if isinstance(verdict, SweepError):
             raise verdict
         worker.heard = time.monotonic()
-        self._settle(worker.jobs.popleft(), verdict)
+        job = worker.jobs.popleft()
+        worker.chars -= len(job.sample[1])
+        self._settle(job, verdict)
 
     def _settle(self, job: _Job, verdict: Verdict) -> None:
         self._know(job.key, verdict)

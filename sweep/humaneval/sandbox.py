@@ -1,6 +1,7 @@
 """A checker's handle on its fork server and the children in it: start, frames, time limits, restarts."""
 
 import json
+import os
 import resource
 import socket
 import struct
@@ -53,7 +54,10 @@ class Child:
     def __init__(self, channel: socket.socket, pid: int) -> None:
         self._channel = channel
         self._clock = (~pid << 3) | 2  # the processor clock of a process, as clock_getcpuclockid(3) makes it
-        self._memory = Path(f"/proc/{pid}/statm")
+        try:
+            self._memory = os.open(f"/proc/{pid}/statm", os.O_RDONLY)
+        except OSError:  # a machine that hides processes
+            self._memory = -1
         self._pages = self._num_pages()
         self.programs = 0
         self._cpu_before = self._wall_before = 0.0
@@ -68,7 +72,7 @@ class Child:
 
     def _num_pages(self) -> int:
         try:
-            return int(self._memory.read_text().split()[0])
+            return int(os.pread(self._memory, 64, 0).split()[0])
         except (OSError, ValueError, IndexError):
             return 0
 
@@ -133,6 +137,8 @@ class Child:
 
     def close(self) -> None:
         self._channel.close()
+        if self._memory >= 0:
+            os.close(self._memory)
 
 
 class Sandbox:
