@@ -6,7 +6,7 @@ Between the runs' own ``counts.json`` (written while they are sampled, ``sweep/s
 
 import functools
 import math
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ from scipy.stats import norm
 
 from sweep.buckets import make_buckets
 from sweep.errors import SweepError
-from sweep.folder import HASH_KEY, SweepFolder, read_json, sha256_of
-from sweep.humaneval.problems import Problem, read_problems
+from sweep.folder import HASH_KEY, SweepFolder, read_json
+from sweep.humaneval.problems import Problem, problems_sha256, read_problems
 from sweep.pass_counts import PassCounts
 from sweep.pass_law import PassLaw, pass_law
 from sweep.pass_rates import log_pass_rate, pass_rate
 from sweep.run_spec import Plan
-from sweep.spec import CapabilitySpec
+from sweep.spec import CapabilitySpec, SamplingSpec
 
 NONE, MICRO, HUMAN_EVAL = "none", "micro", "humaneval"
 BUCKET_HALF, FIT_HALF = 0, 1  # problems are sorted by one half of the samples, the law sees the other
@@ -77,27 +77,32 @@ def is_sampled(folder: SweepFolder, run_id: str, spec: CapabilitySpec | None) ->
     return counts is not None and {key: counts["settings"].get(key) for key in wanted} == wanted
 
 
-def sampling_settings(spec: CapabilitySpec) -> dict[str, Any]:
+def sampling_of(spec: CapabilitySpec) -> SamplingSpec:
     """What of the settings decides samples; the rest decides what is made of their counts."""
-    keys = ("temperature", "max_new_tokens", "seed", "stop_at", "max_samples", "first_round")
-    return {**{key: getattr(spec, key) for key in keys}, "problems_sha256": problems_sha256(spec)}
+    return SamplingSpec(**{field.name: getattr(spec, field.name) for field in fields(SamplingSpec)})
 
 
-def problems_sha256(spec: CapabilitySpec) -> str:
-    return sha256_of([asdict(problem) for problem in problems_of(spec).values()])
+def sampling_settings(spec: CapabilitySpec) -> dict[str, Any]:
+    """The same with the problems, as a run's counts name it."""
+    return {**asdict(sampling_of(spec)), "problems_sha256": problems_sha256(problems_of(spec).values())}
 
 
-def solved_summary(counts: dict[str, Any]) -> dict[str, float | int]:
+def solved_summary(counts: dict[str, Any]) -> dict[str, float | int | None]:
     """One run's counts in a few numbers, for its dashboard."""
     problems = counts["problems"].values()
     samples, correct = (sum(sum(row[key]) for row in problems) for key in ("n", "c"))
-    nats = [row["canonical_nats"] for row in problems if row["canonical_nats"] is not None]
     return {
         "samples": samples,
         "samples_passed": correct,
         "problems_solved": sum(sum(row["c"]) > 0 for row in problems),
-        "canonical_nats": float(np.mean(nats)) if nats else math.nan,
+        "canonical_nats": canonical_mean(counts["problems"]),
     }
+
+
+def canonical_mean(problems: dict[str, Any]) -> float | None:
+    """Mean log-likelihood in nats of the canonical solutions, the companion that is never zero; None if none fits."""
+    nats = [row["canonical_nats"] for row in problems.values() if row["canonical_nats"] is not None]
+    return float(np.mean(nats)) if nats else None
 
 
 # ---- counts of the whole sweep ------------------------------------------------------------------
@@ -114,7 +119,7 @@ def gather_passes(plan: Plan, spec: CapabilitySpec, folder: SweepFolder) -> dict
         counts = read_counts(folder, run.run_id)
         if counts is not None and folder.run(run.run_id).state().status == "done":
             runs[run.run_id] = {"counts_sha256": counts[HASH_KEY], "problems": counts["problems"]}
-    return {"stop_at": spec.stop_at, "problems_sha256": problems_sha256(spec), "runs": runs}
+    return {"stop_at": spec.stop_at, "problems_sha256": problems_sha256(problems_of(spec).values()), "runs": runs}
 
 
 def wrong_passes(plan: Plan, passes: dict[str, Any], folder: SweepFolder) -> list[str]:
@@ -174,7 +179,7 @@ def forecast_passes(plan: Plan, spec: CapabilitySpec, passes: dict[str, Any]) ->
         "buckets": [],
         "left_out": {},
         "no_buckets_because": "",
-        "canonical_nats": canonical_means(passes),
+        "canonical_nats": {run_id: canonical_mean(row["problems"]) for run_id, row in passes["runs"].items()},
     }
     try:
         buckets = make_buckets(counts, BUCKET_HALF, spec.num_buckets, spec.hardest_left_out)
@@ -201,16 +206,6 @@ def prediction(law: PassLaw) -> dict[str, float | None]:
     return dict(
         zip(PREDICTED, (nats.prediction, nats.low, nats.high, rate.prediction, rate.low, rate.high), strict=True)
     )
-
-
-def canonical_means(passes: dict[str, Any]) -> dict[str, float]:
-    """By run, the mean log-likelihood in nats of the canonical solutions: the companion that is never zero."""
-    means = {}
-    for run_id, row in passes["runs"].items():
-        nats = [counts["canonical_nats"] for counts in row["problems"].values() if counts["canonical_nats"] is not None]
-        if nats:
-            means[run_id] = float(np.mean(nats))
-    return means
 
 
 def sealed_part(found: dict[str, Any]) -> dict[str, Any]:

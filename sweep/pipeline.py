@@ -76,7 +76,7 @@ def _run_stages(spec: SweepSpec, plan: Plan, folder: SweepFolder, corpus: Corpus
 
     if not train(plan.fit_runs, None):
         return _interrupted(folder)
-    refuse_failures(plan.fit_runs, folder)
+    refuse_failures(plan.fit_runs, folder, capability)
     if not folder.seal.exists():
         collect(plan, folder)
         log.info("fit:\n%s", fit_summary(fit_folder(folder)))
@@ -90,7 +90,7 @@ def _run_stages(spec: SweepSpec, plan: Plan, folder: SweepFolder, corpus: Corpus
             log.info("seal: %s, written before the target's first step", seal_sweep(folder)[HASH_KEY])
     if not train([plan.target], seal_hash(folder)):
         return _interrupted(folder)
-    refuse_failures([plan.target], folder)
+    refuse_failures([plan.target], folder, capability)
     verdict = verify_sweep(folder)
     log.info("verdict: %s", verdict_summary(folder, verdict))
     report = write_report(folder)
@@ -195,14 +195,19 @@ def take_over(runs: list[PlannedRun], folder: SweepFolder) -> list[PlannedRun]:
     return runs
 
 
-def refuse_failures(runs: list[PlannedRun], folder: SweepFolder) -> None:
-    """Stop if a run failed.
+def refuse_failures(runs: list[PlannedRun], folder: SweepFolder, capability: CapabilitySpec | None = None) -> None:
+    """Stop if a run failed, or could not be sampled: a forecast of pass rates would go without it.
 
     Raises:
         SweepError: names the runs and why.
     """
     failed = {run.run_id: folder.run(run.run_id).state() for run in runs}
     lines = [f"\n    {run_id}: {s.reason}" for run_id, s in failed.items() if s.status not in ("done", "diverged")]
+    lines += [
+        f"\n    {run_id}: trained, not sampled to the end; the reason stands above"
+        for run_id, s in failed.items()
+        if s.status == "done" and not is_sampled(folder, run_id, capability)
+    ]
     if lines:
         raise SweepError(
             f"{len(lines)} runs in {folder.path} did not end:" + "".join(lines),
@@ -246,7 +251,7 @@ def sweep_results(folder: SweepFolder, verdict: dict[str, Any]) -> dict[str, Any
     rows = status_of(folder)["runs"]
     fit = read_json(folder.fit)
     keys = ("law", "coefficients", "prediction", "low", "high", "level", "target_flops", "warnings")
-    pass_rates = None if fit["capability"] is None else sealed_part(fit["capability"])["buckets"]
+    pass_rates = fit["capability"] and sealed_part(fit["capability"])
     return {
         "columns": list(rows[0]),
         "rows": [list(row.values()) for row in rows],

@@ -25,29 +25,18 @@ import torch.nn.functional as F
 from models.transformer import Decoder
 from sweep.completions import END_TOKEN, canonical_tail, completion, stem, stop_table, token_bytes
 from sweep.drawing import Drawer, Request
-from sweep.folder import RunFolder, sha256_of, write_json
+from sweep.folder import RunFolder, write_json
 from sweep.humaneval.checker import Verdict
-from sweep.humaneval.problems import Problem
+from sweep.humaneval.problems import Problem, problems_sha256
 from sweep.sample_store import ProblemSamples, SampleStore
+from sweep.spec import SamplingSpec
 
 Judge = Callable[[str, list[str]], list[Verdict]]
 
-HALVES = EVEN, ODD = 0, 1
+HALVES = 0, 1  # samples of even and of odd number
 _GROWTH = 4  # of a half from one round to the next, at most
 _BATCH_SAMPLES = 8192  # that a kill can cost
 _ROWS_PER_PASS = 32
-
-
-@dataclass(frozen=True)
-class SamplingSpec:
-    """What decides the samples of a run, beside its weights; numbers of samples are per half."""
-
-    temperature: float
-    max_new_tokens: int
-    seed: int
-    stop_at: int  # successes
-    max_samples: int
-    first_round: int
 
 
 @dataclass(frozen=True)
@@ -76,7 +65,7 @@ def sample_run(
         **asdict(spec),
         "weights_sha256": _weights_sha256(model),
         "tokenizer_sha256": hashlib.sha256(tokenizer.to_str().encode()).hexdigest(),
-        "problems_sha256": sha256_of([asdict(problem) for problem in problems]),
+        "problems_sha256": problems_sha256(problems),
     }
     store = SampleStore(folder.samples, settings)
     canonical = canonical_nats(model, tokenizer, problems)

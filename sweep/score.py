@@ -19,7 +19,6 @@ import sys
 import zlib
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,10 +26,10 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sweep.errors import SweepError, run_main
-from sweep.folder import locked, sha256_of
+from sweep.folder import locked
 from sweep.humaneval.checker import Verdict
 from sweep.humaneval.pool import Pool, Sample
-from sweep.humaneval.problems import Problem, read_problems
+from sweep.humaneval.problems import Problem, problems_sha256, read_problems
 from sweep.pass_rates import pass_at_k
 
 _SHOWN_BAD_LINES = 20
@@ -99,7 +98,7 @@ def score(path: Path, problems: dict[str, Problem], num_workers: int, unsafe: bo
     attempts: Counter[str] = Counter()
     passes: Counter[str] = Counter()
     with Pool(problems, num_workers, unsafe) as pool:
-        judged_by = f"{_walls(pool.layers)}; problems {sha256_of([asdict(one) for one in problems.values()])[:16]}"
+        judged_by = f"{_walls(pool.layers)}; problems {problems_sha256(problems.values())[:16]}"
         for row, verdict in _written(samples, pool, judged_by, results):
             attempts[row["task_id"]] += 1
             passes[row["task_id"]] += verdict.passed

@@ -59,7 +59,7 @@ def seal_sweep(folder: SweepFolder) -> dict[str, Any]:
     except CorruptFile as error:
         raise SweepError(str(error), "fit.json as it was written", "make it anew with python -m sweep.fit") from error
     records = read_records(folder.records)
-    capability = None if fit["capability"] is None else sealed_part(fit["capability"])
+    capability = fit["capability"] and sealed_part(fit["capability"])
     wrong = [
         *wrong_records(plan, records, folder),
         *above_cut_off(plan, records),

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from models.transformer import Decoder
-from sweep.capability import problems_of
+from sweep.capability import problems_of, sampling_of
 from sweep.data import Corpus
 from sweep.folder import RunFolder, read_json
 from sweep.humaneval.checker import Verdict
 from sweep.humaneval.pool import Pool
 from sweep.run_spec import PlannedRun
-from sweep.sample import SamplingSpec, sample_run
+from sweep.sample import sample_run
 from sweep.spec import CapabilitySpec
 from sweep.trained import load_model
 
@@ -32,20 +32,12 @@ def solve(
     problems = problems_of(spec)
     decoder = load_model(run, folder)[1].module
     assert isinstance(decoder, Decoder)
-    sampling = SamplingSpec(
-        temperature=spec.temperature,
-        max_new_tokens=spec.max_new_tokens,
-        seed=spec.seed,
-        stop_at=spec.stop_at,
-        max_samples=spec.max_samples,
-        first_round=spec.first_round,
-    )
     torch.set_num_threads(1)  # a step of one token is too small to share
     with Pool(problems, num_workers=1) as pool:
 
         def judge(task_id: str, completions: list[str]) -> list[Verdict]:
             return list(pool.judge((task_id, completion) for completion in completions))
 
-        asked = list(problems.values())
+        asked, sampling = list(problems.values()), sampling_of(spec)
         done = sample_run(decoder, corpus.tokenizer(), asked, judge, sampling, folder, should_stop)
     return read_json(folder.counts) if done else None

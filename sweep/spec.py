@@ -107,6 +107,18 @@ class CapabilitySpec:
     max_flops_fraction: float  # cut-off: largest run that pass rates are fitted on over target
 
 
+@dataclass(frozen=True)
+class SamplingSpec:
+    """What decides the samples of a run, beside its weights; numbers of samples are per half."""
+
+    temperature: float
+    max_new_tokens: int
+    seed: int
+    stop_at: int  # successes
+    max_samples: int
+    first_round: int
+
+
 @dataclass
 class FitSpec:
     """What the forecast may rest on and how sure it has to be."""

@@ -84,7 +84,7 @@ def _wrong(folder: SweepFolder, seal: dict[str, Any]) -> list[str]:
         reasons.append("altered: the seal's target is not the plan's")
     reasons += [f"altered: {reason}" for reason in wrong_records(plan, records, folder)]
     reasons += above_cut_off(plan, records)
-    if seal["pass_rates"] != (None if fit["capability"] is None else sealed_part(fit["capability"])):
+    if seal["pass_rates"] != (fit["capability"] and sealed_part(fit["capability"])):
         reasons.append("altered: the pass rates of the seal are not those of fit.json")
     reasons += does_not_follow(seal, seal["phase_assumed"], plan, records)
     return reasons + wrong_capability(seal["pass_rates"], plan, folder)

@@ -20,7 +20,7 @@ from multiprocessing.process import BaseProcess
 from sweep.capability import capability_of, problems_of, solved_summary
 from sweep.data import Corpus
 from sweep.errors import SweepError
-from sweep.folder import RunFolder, SweepFolder, locked, write_json
+from sweep.folder import HASH_KEY, RunFolder, SweepFolder, locked, read_json, write_json
 from sweep.progress import Progress
 from sweep.provenance import utc_now
 from sweep.run_spec import Plan, PlannedRun
@@ -167,8 +167,9 @@ def _train_and_evaluate(run: PlannedRun, job: Job, folder: RunFolder, should_sto
         else:
             mirror.replay(folder.rows())
         if folder.state().status != "diverged":
-            result = evaluate(run, folder, job.corpus, job.machine)
-            mirror.summarise({key: value for key, value in result.items() if key != "run_id"})
+            evaluated = folder.eval.exists()  # and only samples are missing
+            result = read_json(folder.eval) if evaluated else evaluate(run, folder, job.corpus, job.machine)
+            mirror.summarise({key: value for key, value in result.items() if key not in ("run_id", HASH_KEY)})
         capability = capability_of(job.plan)
         if capability is not None and folder.state().status == "done":
             counts = solve(run, folder, job.corpus, capability, should_stop)

@@ -1,6 +1,7 @@
 """From the runs' counts to sealed forecasts of pass rates and their verdicts."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ from sweep.capability import (
 from sweep.errors import SweepError
 from sweep.folder import SweepFolder, read_json, write_json
 from sweep.forecast_text import capability_lines
-from sweep.run_spec import Plan
+from sweep.pipeline import refuse_failures
+from sweep.run_spec import Plan, read_plan
 from sweep.spec import CapabilitySpec
+from sweep.verify import verify_sweep
 from tests import planted, tiny
 
 SPEC = CapabilitySpec(
@@ -236,10 +239,6 @@ def test_a_sweep_ends_with_both_forecasts_sealed_and_judged(sampled: SweepFolder
 
 @pytest.mark.slow
 def test_altered_counts_are_refused(sampled: SweepFolder, tmp_path: Path) -> None:
-    import shutil
-
-    from sweep.verify import verify_sweep
-
     folder = SweepFolder(Path(shutil.copytree(sampled.path, tmp_path / "alone" / "sampled")))
     assert verify_sweep(folder)["status"] == "judged"
     content = read_json(folder.passes)
@@ -263,6 +262,18 @@ def test_a_finished_sweep_is_not_sampled_twice(sampled: SweepFolder, base: Path)
     assert more.returncode == 2 and "capability.max_samples: 8 there, 16 now" in more.stderr
 
 
+@pytest.mark.slow
+def test_a_run_that_could_not_be_sampled_stops_the_sweep(sampled: SweepFolder, tmp_path: Path) -> None:
+    folder = SweepFolder(Path(shutil.copytree(sampled.path, tmp_path / "alone" / "sampled")))
+    its_plan = read_plan(folder)
+    refuse_failures(its_plan.fit_runs, folder, capability_of(its_plan))
+    run_id = its_plan.fit_runs[0].run_id
+    folder.run(run_id).counts.unlink()
+    refuse_failures(its_plan.fit_runs, folder)  # without a capability nothing is missing
+    with pytest.raises(SweepError, match=f"{run_id}: trained, not sampled"):
+        refuse_failures(its_plan.fit_runs, folder, capability_of(its_plan))
+
+
 def test_settings_that_decide_samples_are_told_from_those_that_do_not() -> None:
     settings = sampling_settings(SPEC)
     assert sampling_settings(replace(SPEC, num_buckets=5, hardest_left_out=0, max_flops_fraction=0.9)) == settings
@@ -273,8 +284,6 @@ def test_settings_that_decide_samples_are_told_from_those_that_do_not() -> None:
 
 @pytest.mark.slow
 def test_passes_of_runs_that_are_not_planned_are_named(sampled: SweepFolder) -> None:
-    from sweep.run_spec import read_plan
-
     its_plan = read_plan(sampled)
     spec = capability_of(its_plan)
     assert spec is not None

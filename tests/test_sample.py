@@ -22,8 +22,9 @@ from sweep.drawing import Drawer, Request, exponentials, race, sample_key
 from sweep.folder import HASH_KEY, RunFolder, read_json
 from sweep.humaneval.checker import Verdict
 from sweep.humaneval.problems import Problem
-from sweep.sample import HALVES, SamplingSpec, canonical_nats, count_half, sample_run, wanted_numbers
+from sweep.sample import HALVES, canonical_nats, count_half, sample_run, wanted_numbers
 from sweep.sample_store import ProblemSamples, read_samples
+from sweep.spec import SamplingSpec
 from tests import tiny
 
 CONTEXT = 48

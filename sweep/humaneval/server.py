@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import socket
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +38,7 @@ encodings.unicode_escape encodings.raw_unicode_escape encodings.punycode encodin
 
 @dataclass
 class Options:
-    """What the sandbox asks of its children; ``required`` walls that can't be had end the server."""
+    """What the sandbox asks of its children."""
 
     memory_bytes: int
     cpu_seconds: int
@@ -121,7 +120,3 @@ def _fork(channel: int, system_calls: guard.SystemCallFilter | None, options: Op
 def _kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), Options(**json.loads(sys.argv[2])))
