@@ -137,15 +137,38 @@ def prepare_corpus(spec: DataSpec, cache_dir: Path) -> Corpus:
     return corpus
 
 
+def open_corpus(folder: Path, sha256: str) -> Corpus:
+    """A corpus that was prepared before, for a run planned with it.
+
+    Raises:
+        SweepError: it is not there, damaged, or another one.
+    """
+    try:
+        corpus = _read(folder)
+        if corpus.sha256 != sha256:
+            raise CorruptFile(f"{folder} holds the corpus {corpus.sha256}")
+    except (CorruptFile, OSError) as error:
+        raise SweepError(
+            f"no corpus for this plan: {error}",
+            f"the corpus {sha256} on a disk that every node sees",
+            "set machine.cache_dir to a shared disk and launch again: it is prepared where it is missing",
+        ) from error
+    return corpus
+
+
+def _read(folder: Path) -> Corpus:
+    info = read_json(folder / "corpus.json")
+    for name, digest in info["files"].items():
+        if sha256_of_file(folder / name) != digest:
+            raise CorruptFile(f"{folder / name} does not match corpus.json")
+    return Corpus(folder, info)
+
+
 def _load(folder: Path) -> Corpus | None:
     if not folder.exists():
         return None
     try:
-        info = read_json(folder / "corpus.json")
-        for name, digest in info["files"].items():
-            if sha256_of_file(folder / name) != digest:
-                raise CorruptFile(f"{folder / name} does not match corpus.json")
-        return Corpus(folder, info)
+        return _read(folder)
     except (CorruptFile, OSError) as error:
         log.warning("data: %s; set aside as %s and prepared again", error, set_aside(folder))
         return None

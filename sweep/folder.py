@@ -2,7 +2,7 @@
 
     sweeps/<name>/
       plan.json  records.csv  passes.json  optimum.json  fit.json  seal.json  verdict.json  report.html
-      figures/  wandb/
+      figures/  wandb/  slurm/
       runs/<run_id>/  metrics.jsonl  checkpoint/  train.json  eval.json  samples.jsonl.gz  counts.json
 
 Files are written whole under another name and renamed, so a reader never sees half of one. Each
@@ -169,6 +169,11 @@ class RunFolder:
     @property
     def lock(self) -> Path:
         return self.path / "lock"
+
+    @property
+    def lease(self) -> Path:
+        """On a cluster, the element that may write here."""
+        return self.path / "lease.json"
 
     def rows(self) -> list[dict[str, Any]]:
         """Rows of metrics.jsonl up to the first that is damaged (a kill may cut the last one short)."""

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sweep import spec as spec_module
 from sweep.errors import SweepError, run_main
-from sweep.spec import SweepSpec
+from sweep.spec import SlurmSpec, SweepSpec
 
 ConfigStore.instance().store(name="schema", node=SweepSpec)
 
@@ -54,7 +54,7 @@ def known_keys() -> list[str]:
         group = getattr(spec_module, getattr(field.type, "__name__", ""), None)
         if is_dataclass(group):
             keys += [f"{field.name}.{inner.name}" for inner in fields(group)]
-    return keys
+    return keys + [f"machine.slurm.{field.name}" for field in fields(SlurmSpec)]
 
 
 def _explain(error: Exception) -> SweepError:

@@ -1,36 +1,38 @@
-"""The order of the stages on this machine: plan, train, collect, fit, seal, train the target, verify, report.
+"""The order of the stages: plan, train, collect, fit, seal, train the target, verify, report.
 
 The only module that knows it. Going through it again does only what is not done: every finished stage is on disk,
 and a finished run in a sweep beside this one (same id, so same result) is taken over, not trained again.
 """
 
 import logging
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sweep.capability import capability_of, is_sampled, sealed_part
+from sweep.capability import capability_of, sealed_part
 from sweep.collect import collect
 from sweep.data import Corpus, prepare_corpus
 from sweep.errors import SweepError
 from sweep.fit import fit_folder
-from sweep.folder import HASH_KEY, CorruptFile, RunFolder, SweepFolder, locked, read_json, set_aside
+from sweep.folder import HASH_KEY, CorruptFile, SweepFolder, locked, read_json
 from sweep.forecast_text import summary as fit_summary
 from sweep.optimum import find_optimum
 from sweep.optimum import summary as optimum_summary
+from sweep.pending import check_disk, pending, refuse_failures, take_over
 from sweep.plan import freeze_plan, make_plan
 from sweep.report import write_report
 from sweep.run_spec import Plan, PlannedRun
 from sweep.seal import seal_sweep, seen_before
-from sweep.spec import CapabilitySpec, SweepSpec, check
+from sweep.spec import MachineSpec, SweepSpec, check
 from sweep.status import status_of
+from sweep.submission import in_queue, submissions
+from sweep.submit import submit_sweep
 from sweep.tracking import decide_mode, track_sweep
 from sweep.verify import summary as verdict_summary
 from sweep.verify import verify_sweep
-from sweep.workers import Job, check_disk, run_all
+from sweep.workers import Job, run_all
 
 log = logging.getLogger("sweep")
 
@@ -51,7 +53,21 @@ def run_pipeline(spec: SweepSpec) -> int:
         plan = make_plan(spec, corpus.info)
         check_disk([run for run in plan.runs if not folder.run(run.run_id).eval.exists()], folder)
         freeze_plan(plan, folder)
+        if spec.machine.slurm is not None:
+            return _submit(plan, folder, corpus, spec.machine)
+        refuse_queued(folder)  # two machines would train one run
         return _run_stages(spec, plan, folder, corpus)
+
+
+def _submit(plan: Plan, folder: SweepFolder, corpus: Corpus, machine: MachineSpec) -> int:
+    """Hand what is neither done nor in the queue to Slurm."""
+    submitted = submit_sweep(plan, folder, corpus.folder, machine)
+    for stage, job_ids in submitted.items():
+        log.info("slurm: %s %s", stage, " ".join(job_ids))
+    if not submitted:
+        log.info("slurm: nothing submitted: all that is left is in the queue, or nothing is")
+    log.info("how it goes: python -m sweep.status %s; to end it: python -m sweep.cancel %s", folder.path, folder.path)
+    return 0
 
 
 def _run_stages(spec: SweepSpec, plan: Plan, folder: SweepFolder, corpus: Corpus) -> int:
@@ -77,7 +93,19 @@ def _run_stages(spec: SweepSpec, plan: Plan, folder: SweepFolder, corpus: Corpus
     if not train(plan.fit_runs, None):
         return _interrupted(folder)
     refuse_failures(plan.fit_runs, folder, capability)
-    if not folder.seal.exists():
+    forecast(plan, folder)
+    if not train([plan.target], seal_hash(folder)):
+        return _interrupted(folder)
+    refuse_failures([plan.target], folder, capability)
+    return conclude(plan, folder, mode, spec.machine)
+
+
+def forecast(plan: Plan, folder: SweepFolder) -> None:
+    """Collect, fit and seal; without a target, find the best size or rate. The fitted runs must have ended."""
+    if not plan.has_target:
+        collect(plan, folder)
+        log.info("%s", optimum_summary(find_optimum(folder)))
+    elif not folder.seal.exists():
         collect(plan, folder)
         log.info("fit:\n%s", fit_summary(fit_folder(folder)))
         if seen := seen_before(plan, folder):
@@ -88,13 +116,14 @@ def _run_stages(spec: SweepSpec, plan: Plan, folder: SweepFolder, corpus: Corpus
             )
         else:
             log.info("seal: %s, written before the target's first step", seal_sweep(folder)[HASH_KEY])
-    if not train([plan.target], seal_hash(folder)):
-        return _interrupted(folder)
-    refuse_failures([plan.target], folder, capability)
+
+
+def conclude(plan: Plan, folder: SweepFolder, mode: str, machine: MachineSpec) -> int:
+    """Judge the forecast and write the report, once the target has ended; returns the exit code."""
     verdict = verify_sweep(folder)
     log.info("verdict: %s", verdict_summary(folder, verdict))
     report = write_report(folder)
-    track_sweep(plan, folder, mode, spec.machine, sweep_results(folder, verdict))
+    track_sweep(plan, folder, mode, machine, sweep_results(folder, verdict))
     log.info("report: %s", report)
     return int(verdict["status"] == "refused" and folder.seal.exists())
 
@@ -108,8 +137,7 @@ def _run_without_target(spec: SweepSpec, plan: Plan, folder: SweepFolder, corpus
         if not run_all(left, Job(plan, folder, corpus, spec.machine, mode, None)):
             return _interrupted(folder)
     refuse_failures(plan.runs, folder)
-    collect(plan, folder)
-    log.info("%s", optimum_summary(find_optimum(folder)))
+    forecast(plan, folder)
     return 0
 
 
@@ -137,83 +165,6 @@ def seal_hash(folder: SweepFolder) -> str | None:
 def _interrupted(folder: SweepFolder) -> int:
     log.warning("stopped; what was done is kept in %s, the same command goes on from there", folder.path)
     return EXIT_INTERRUPTED
-
-
-# ---- which runs are left ----------------------------------------------------------------------
-
-
-def pending(runs: list[PlannedRun], folder: SweepFolder, capability: CapabilitySpec | None = None) -> list[PlannedRun]:
-    """Runs to be trained, evaluated or sampled; damaged results are set aside, failed ones tried again."""
-    left = []
-    for run in runs:
-        files = folder.run(run.run_id)
-        for path in (files.train, files.eval, files.counts):
-            try:
-                if path.exists():
-                    read_json(path)
-            except CorruptFile as error:
-                log.warning("run %s: %s; set aside as %s, made again", run.run_id, error, set_aside(path).name)
-        state = files.state()
-        unsampled = state.status == "done" and not is_sampled(folder, run.run_id, capability)
-        if unsampled or (state.status == "running" and files.train.exists()):
-            _check_checkpoint(run, files)
-            state = files.state()
-        if state.status == "failed":
-            files.train.unlink()
-        if unsampled or state.status not in ("done", "diverged"):
-            left.append(run)
-    return left
-
-
-def _check_checkpoint(run: PlannedRun, files: RunFolder) -> None:
-    """A trained run that is still to be evaluated or sampled needs its weights; without them it is trained again."""
-    try:
-        files.checkpoint_state()
-    except CorruptFile as error:
-        for path in (files.train, files.eval, files.checkpoint):
-            if path.exists():
-                log.warning("run %s: %s; %s set aside as %s", run.run_id, error, path, set_aside(path).name)
-
-
-def take_over(runs: list[PlannedRun], folder: SweepFolder) -> list[PlannedRun]:
-    """Copy finished runs with the same ids from the sweeps beside this one; returns ``runs``."""
-    for run in runs:
-        here = folder.run(run.run_id)
-        if here.path.exists():
-            continue
-        for there in folder.same_run_elsewhere(run.run_id):
-            try:
-                if there.state().status in ("done", "diverged"):
-                    partial = here.path.with_name(f"{run.run_id}.partial")
-                    shutil.rmtree(partial, ignore_errors=True)
-                    shutil.copytree(there.path, partial)
-                    partial.rename(here.path)
-                    log.info("train: %s taken over from %s", run.run_id, there.path.parent.parent)
-                    break
-            except CorruptFile:
-                continue
-    return runs
-
-
-def refuse_failures(runs: list[PlannedRun], folder: SweepFolder, capability: CapabilitySpec | None = None) -> None:
-    """Stop if a run failed, or could not be sampled: a forecast of pass rates would go without it.
-
-    Raises:
-        SweepError: names the runs and why.
-    """
-    failed = {run.run_id: folder.run(run.run_id).state() for run in runs}
-    lines = [f"\n    {run_id}: {s.reason}" for run_id, s in failed.items() if s.status not in ("done", "diverged")]
-    lines += [
-        f"\n    {run_id}: trained, not sampled to the end; the reason stands above"
-        for run_id, s in failed.items()
-        if s.status == "done" and not is_sampled(folder, run_id, capability)
-    ]
-    if lines:
-        raise SweepError(
-            f"{len(lines)} runs in {folder.path} did not end:" + "".join(lines),
-            "every planned run done or diverged",
-            "mend the cause and launch again: finished runs stay, these go on or start again",
-        )
 
 
 @contextmanager
@@ -244,6 +195,21 @@ def locked_sweep(folder: SweepFolder) -> Iterator[None]:
                 f"wait for it (python -m sweep.status {folder.path}) or choose another name=",
             )
         time.sleep(0.2)
+
+
+def refuse_queued(folder: SweepFolder) -> None:
+    """Refuse to train here what a cluster trains, or will.
+
+    Raises:
+        SweepError: jobs of the sweep are in the queue, or no queue can be asked.
+    """
+    queued = in_queue(folder) if submissions(folder) else []
+    if queued:
+        raise SweepError(
+            f"{len(queued)} jobs of {folder.path} are in Slurm's queue",
+            "one machine at a time at work in a sweep",
+            f"wait for them (python -m sweep.status {folder.path}) or end them (python -m sweep.cancel {folder.path})",
+        )
 
 
 def sweep_results(folder: SweepFolder, verdict: dict[str, Any]) -> dict[str, Any]:

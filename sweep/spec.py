@@ -6,7 +6,7 @@ only because Hydra refuses to fill a frozen class; nothing changes them afterwar
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 from sweep.errors import SweepError
@@ -129,6 +129,27 @@ class FitSpec:
 
 
 @dataclass
+class SlurmSpec:
+    """What Slurm is asked for. Whatever else a cluster wants goes into ``extra``."""
+
+    partition: str | None
+    account: str | None
+    extra: list[str]  # further options of sbatch, for all jobs
+    cpus: int  # of an element of the array: machine.num_workers runs go side by side in it
+    gres: str | None
+    memory: str | None
+    max_running: int | None  # elements at once
+    max_minutes: int  # the longest limit that the partition allows; a longer run is queued again and goes on
+    element_minutes: float  # tiny runs share an element up to so long
+    flops_per_second: float  # of one run, until finished runs tell
+    seconds_per_run: float  # start, evaluation and sampling
+    signal_seconds: int  # before the limit: save and be queued again
+    target_cpus: int
+    target_gres: str | None
+    target_memory: str | None
+
+
+@dataclass
 class MachineSpec:
     """Where and how runs execute; never part of a run's identity."""
 
@@ -142,6 +163,7 @@ class MachineSpec:
     log_rows_per_run: int
     tracking: str  # auto (wandb, offline without a key), offline or none
     wandb_project: str
+    slurm: SlurmSpec | None  # null: this machine
 
 
 @dataclass
@@ -289,22 +311,24 @@ _MAY_BE_ZERO = {
     *("num_workers", "target_threads", "shuffle_seed", "target_seed", "warmup_fraction", "weight_decay_horizons"),
     *("checkpoint_seconds", "seed", "hardest_left_out", "micro_fraction"),
 }
+_MAY_BE_EMPTY = {"extra"}
 _BELOW_ONE = {"max_flops_fraction", "level", "adam_beta1", "adam_beta2", "max_shared_line_fraction", "micro_fraction"}
 
 
 def _check_positive(spec: SweepSpec) -> None:
-    for group_name, group in vars(spec).items():
-        if isinstance(group, str):
+    groups = {**vars(spec), "machine.slurm": spec.machine.slurm}
+    for group_name, group in groups.items():
+        if not is_dataclass(group):
             continue
         for key, value in vars(group).items():
             for number in value if isinstance(value, list) else [value]:
                 _check_number(f"{group_name}.{key}", key, number)
-            if isinstance(value, list) and not value:
+            if isinstance(value, list) and not value and key not in _MAY_BE_EMPTY:
                 raise SweepError(f"{group_name}.{key} is empty", "at least one entry", f"fill {group_name}.{key}")
 
 
 def _check_number(path: str, key: str, number: Any) -> None:
-    if number is None or isinstance(number, str | bool):
+    if not isinstance(number, int | float) or isinstance(number, bool):
         return
     if not 0 <= number < float("inf") or (number == 0 and key not in _MAY_BE_ZERO):
         least = "0 or more" if key in _MAY_BE_ZERO else "a finite number above 0"

@@ -62,7 +62,7 @@ def train(
     ``seal_sha256`` names the seal that was there before the first step (the target's; else None).
 
     Raises:
-        Stopped: ``should_stop`` said so; a checkpoint was saved.
+        Stopped: ``should_stop`` said so; a checkpoint was saved. What it raises itself ends the run unsaved.
     """
     spec = run.spec
     fabric = Fabric(accelerator=machine.accelerator, devices=1, precision=machine.precision)  # type: ignore[arg-type]
@@ -113,6 +113,7 @@ def train(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
+        stop = should_stop()  # before anything is written: on a cluster it raises if the run is another's by now
         progress.step += 1
         progress.loss_sum += loss
         progress.loss_count += 1
@@ -141,7 +142,7 @@ def train(
             progress.loss_sum, progress.loss_count = 0.0, 0
         if progress.step == run.keeps_step:
             _save_as(fabric, folder.kept, progress.step, {**state, "progress": {}})
-        if should_stop() and progress.step < spec.num_steps:
+        if stop and progress.step < spec.num_steps:
             _save(fabric, folder, state, progress)
             raise Stopped(f"{run.run_id} stopped after step {progress.step} of {spec.num_steps}")
         if now - last_save >= machine.checkpoint_seconds:
@@ -274,6 +275,7 @@ def _finish(
         "marks": marks,
         "step": progress.step,
         "tokens": progress.step * run.spec.batch_tokens,
+        "flops": run.flops * progress.step / run.spec.num_steps,
         "started_utc": rows[0]["utc"],
         "seal_sha256": rows[0]["seal_sha256"],
         "finished_utc": utc_now(),

@@ -14,13 +14,14 @@ import signal
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 
 from sweep.capability import capability_of, problems_of, solved_summary
 from sweep.data import Corpus
-from sweep.errors import SweepError
 from sweep.folder import HASH_KEY, RunFolder, SweepFolder, locked, read_json, write_json
+from sweep.lease import Fenced, Holder, fenced, take
 from sweep.progress import Progress
 from sweep.provenance import utc_now
 from sweep.run_spec import Plan, PlannedRun
@@ -31,7 +32,9 @@ log = logging.getLogger("sweep")
 EXIT_STOPPED = 75  # EX_TEMPFAIL: not done, run me again
 _POLL_SECONDS = 0.1
 _LOCK_TRIES = 20
+_LEASE_TRIES = 600  # an older holder sees the lease and lets go after its step
 _MIN_FREE_BYTES = 1 << 20
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # the last is Slurm's, ahead of a time limit
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 
 
@@ -45,6 +48,7 @@ class Job:
     machine: MachineSpec
     wandb_mode: str
     seal_sha256: str | None
+    holder: Holder | None = None  # on a cluster, where file locks may not reach
 
 
 def run_all(runs: list[PlannedRun], job: Job) -> bool:
@@ -71,7 +75,7 @@ def run_all(runs: list[PlannedRun], job: Job) -> bool:
         nonlocal interrupted
         interrupted = True
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, interrupt) for number in _STOP_SIGNALS}
     progress = Progress(runs, job.folder)
     try:
         with progress:
@@ -122,17 +126,24 @@ def _worker(run: PlannedRun, job: Job, parent_pid: int) -> None:
         stop_asked = True
 
     signal.signal(signal.SIGTERM, ask_to_stop)
+    signal.signal(signal.SIGUSR1, ask_to_stop)  # Slurm sends it to every process of a job
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends Ctrl-C to all; the parent passes it on
     # By role, never by what happens to be idle: thread counts can change the last bits of a sum.
     target_threads = job.machine.target_threads or os.cpu_count() or 1
     torch.set_num_threads(target_threads if run.role == "target" else 1)
     keep_freed_memory()
 
-    def should_stop() -> bool:
+    def asked_or_orphaned() -> bool:
         return stop_asked or os.getppid() != parent_pid
 
     folder = job.folder.run(run.run_id)
-    for _ in range(_LOCK_TRIES):  # ``status`` holds the lock for an instant when it looks whether a run is alive
+    should_stop: Callable[[], bool] = asked_or_orphaned
+    tries = _LOCK_TRIES
+    if job.holder is not None:
+        take(folder.lease, job.holder)
+        should_stop = fenced(asked_or_orphaned, folder.lease, job.holder)
+        tries = _LEASE_TRIES
+    for _ in range(tries):  # ``status`` holds the lock for an instant when it looks whether a run is alive
         with locked(folder.lock) as free:
             if free:
                 os._exit(_train_and_evaluate(run, job, folder, should_stop))
@@ -181,6 +192,9 @@ def _train_and_evaluate(run: PlannedRun, job: Job, folder: RunFolder, should_sto
     except Stopped:
         mirror.finish()
         return EXIT_STOPPED
+    except Fenced as fence:
+        log.warning("run %s: %s; this process (%s) leaves it alone", run.run_id, fence, job.holder)
+        return EXIT_STOPPED
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         if _disk_is_full(folder):
@@ -189,29 +203,10 @@ def _train_and_evaluate(run: PlannedRun, job: Job, folder: RunFolder, should_sto
         if folder.train.exists():  # trained well: only the evaluation has to be made again
             return 1
         failure = {"run_id": run.run_id, "status": "failed", "reason": reason, "step": 0, "finished_utc": utc_now()}
-        write_json(folder.train, failure)
+        with suppress(OSError):  # nothing can be written: the log has said why
+            write_json(folder.train, failure)
         return 1
 
 
 def _disk_is_full(folder: RunFolder) -> bool:
     return shutil.disk_usage(folder.path).free < _MIN_FREE_BYTES
-
-
-def check_disk(runs: list[PlannedRun], folder: SweepFolder) -> None:
-    """Refuse to start on a disk that can't hold what the runs will write.
-
-    Raises:
-        SweepError: there is less room than needed.
-    """
-    folder.path.mkdir(parents=True, exist_ok=True)
-    # Weights and two Adam moments in fp32; old and new checkpoint side by side, and the state kept for longer runs;
-    # logs and reports beside them.
-    states = [2 if run.keeps_step is None else 3 for run in runs]
-    needed = sum(12 * number * run.num_params + (1 << 20) for number, run in zip(states, runs, strict=True)) + (8 << 20)
-    free = shutil.disk_usage(folder.path).free
-    if free < needed:
-        raise SweepError(
-            f"the disk that holds {folder.path} has {free / 1e6:,.0f} MB free",
-            f"{needed / 1e6:,.0f} MB for the checkpoints and logs of {len(runs)} runs",
-            "free some space, or set sweeps_dir to another disk; nothing has been trained yet",
-        )

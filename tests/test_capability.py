@@ -24,7 +24,7 @@ from sweep.capability import (
 from sweep.errors import SweepError
 from sweep.folder import SweepFolder, read_json, write_json
 from sweep.forecast_text import capability_lines
-from sweep.pipeline import refuse_failures
+from sweep.pending import refuse_failures
 from sweep.run_spec import Plan, read_plan
 from sweep.spec import CapabilitySpec
 from sweep.verify import verify_sweep

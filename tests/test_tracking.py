@@ -38,6 +38,7 @@ MACHINE = MachineSpec(
     log_rows_per_run=100,
     tracking="auto",
     wandb_project="p",
+    slurm=None,
 )
 
 

@@ -1,0 +1,190 @@
+"""What a Slurm job of a sweep does; slurm/*.sbatch call it.
+
+    python -m sweep.job runs SWEEP SUBMISSION GROUP      train, evaluate and sample a group of small runs
+    python -m sweep.job forecast SWEEP SUBMISSION        collect, fit, seal
+    python -m sweep.job target SWEEP SUBMISSION          train, evaluate and sample the target
+    python -m sweep.job report SWEEP SUBMISSION          verify, report
+
+Exit code 75 asks to be queued again: it was told that its time is nearly up, and saved. Forecast and report look at the
+files, not at how the jobs before them ended, and submit again what died without saying why.
+"""
+
+import argparse
+import logging
+import os
+import time
+from pathlib import Path
+
+from sweep.capability import capability_of, is_sampled
+from sweep.data import open_corpus
+from sweep.errors import SweepError, run_main
+from sweep.folder import CorruptFile, SweepFolder, open_sweep
+from sweep.lease import Holder, holder_here, holder_of
+from sweep.life import begin, end
+from sweep.pending import pending, refuse_failures
+from sweep.pipeline import conclude, forecast, locked_sweep, seal_hash
+from sweep.run_spec import Plan, PlannedRun, read_plan
+from sweep.slurm import queue
+from sweep.submission import FORECAST, REPORT, RUNS, TARGET, Submission, life_of, read_submission
+from sweep.submit import submit_sweep
+from sweep.tracking import decide_mode
+from sweep.workers import EXIT_STOPPED, Job, run_all
+
+log = logging.getLogger("sweep")
+
+_MAX_TRIES = 10
+_MAX_RESCUES = 3
+_DISK_WAIT_SECONDS, _DISK_POLL_SECONDS = 900.0, 5.0
+_PROBE_BYTES = 1 << 16
+
+
+def train_group(
+    plan: Plan, folder: SweepFolder, submission: Submission, runs: list[PlannedRun], part: int | str
+) -> int:
+    """Train, evaluate and sample ``runs``; returns the exit code of the job.
+
+    A run is tried again until it stands where it stood before: the same reason twice, or no step further.
+
+    Raises:
+        SweepError: runs failed, each twice for the same reason; or the corpus is not to be had.
+    """
+    holder = holder_here()
+    capability = capability_of(plan)
+    life = begin(life_of(folder, submission.number, part), holder, runs, folder)
+    corpus = open_corpus(Path(submission.corpus_folder), plan.corpus["sha256"])
+    mode = decide_mode(submission.machine.tracking)
+    seal = seal_hash(folder) if part == TARGET else None
+    job = Job(plan, folder, corpus, submission.machine, mode, seal, holder)
+    stood: set[tuple[str, str]] = set()
+    try:
+        for _ in range(_MAX_TRIES):
+            wait_until_writable(folder)
+            states = {run.run_id: _where(folder, run) for run in runs}
+            again = [run for run in _not_held(runs, folder, holder) if (run.run_id, states[run.run_id]) not in stood]
+            stood |= set(states.items())
+            left = pending(again, folder, capability)
+            if not left:
+                break
+            log.info("train: %d of %d runs to go, tracking %s", len(left), len(runs), mode)
+            if not run_all(left, job):
+                end(life, "stopped", "told to stop; saved")
+                return EXIT_STOPPED
+        refuse_failures(runs, folder, capability)
+    except SweepError as error:
+        end(life, "failed", str(error.args[0]))
+        raise
+    end(life, "done", "")
+    return 0
+
+
+def _where(folder: SweepFolder, run: PlannedRun) -> str:
+    """Where a run stands, in words that change when it gets further."""
+    files = folder.run(run.run_id)
+    try:
+        state = files.state()
+    except CorruptFile as error:
+        return str(error)
+    drawn = files.samples.stat().st_size if files.samples.exists() else 0
+    return f"{state.status} {state.reason} {drawn}"
+
+
+def _not_held(runs: list[PlannedRun], folder: SweepFolder, holder: Holder) -> list[PlannedRun]:
+    """Runs that no other job in the queue holds; an earlier life of this element gives way."""
+    held = {run.run_id: holder_of(folder.run(run.run_id).lease) for run in runs}
+    others = {there.element for there in held.values() if there is not None and there.element != holder.element}
+    alive = others & {job.job_id for job in queue("")} if others else set()
+    for run_id, there in held.items():
+        if there is not None and there.element in alive:
+            log.warning("run %s is held by job %s, which is in the queue; left to it", run_id, there.element)
+    return [run for run in runs if (there := held[run.run_id]) is None or there.element not in alive]
+
+
+def wait_until_writable(folder: SweepFolder) -> None:
+    """Wait for a disk that is full or read-only for a while: what failed for that goes on afterwards.
+
+    Raises:
+        SweepError: it stays so for a quarter of an hour.
+    """
+    probe = folder.path / "slurm" / f"probe-{os.getpid()}"
+    deadline = time.monotonic() + _DISK_WAIT_SECONDS
+    while True:
+        try:
+            probe.write_bytes(bytes(_PROBE_BYTES))
+            probe.unlink()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise SweepError(
+                    f"{folder.path} can't be written ({error}), for {_DISK_WAIT_SECONDS / 60:g} minutes now",
+                    "a disk with room that every node may write to",
+                    "free some space or see what ails the disk, then launch again: finished runs stay",
+                ) from error
+            log.warning("%s can't be written (%s); waiting", folder.path, error)
+            time.sleep(_DISK_POLL_SECONDS)
+
+
+def _ended(plan: Plan, folder: SweepFolder, submission: Submission, runs: list[PlannedRun]) -> bool:
+    """Whether all ``runs`` have ended; those that died without a word are submitted again.
+
+    Raises:
+        SweepError: runs failed, or died again and again.
+    """
+    capability = capability_of(plan)
+    states = [folder.run(run.run_id).state() for run in runs]
+    died = [
+        run.run_id
+        for run, state in zip(runs, states, strict=True)
+        if state.status in ("planned", "running")
+        or (state.status == "done" and not is_sampled(folder, run.run_id, capability))
+    ]
+    gave_up = [
+        path for path in folder.path.glob(f"slurm/{submission.number}-*.json") if b'"failed"' in path.read_bytes()
+    ]
+    if not died or gave_up or submission.rescues >= _MAX_RESCUES or any(state.status == "failed" for state in states):
+        refuse_failures(runs, folder, capability)
+        return True
+    log.warning("%d runs are not done and nothing says why, such as %s; submitted again", len(died), died[0])
+    ids = submit_sweep(plan, folder, Path(submission.corpus_folder), submission.machine, submission.rescues + 1)
+    log.info("slurm: %s", ids or "nothing submitted: they are in the queue")
+    return False
+
+
+def run_job(stage: str, folder: SweepFolder, submission: Submission, group: int) -> int:
+    """Do what a job is for; returns its exit code."""
+    plan = read_plan(folder)
+    if stage == RUNS:
+        run_ids = set(submission.groups[group])
+        return train_group(plan, folder, submission, [run for run in plan.runs if run.run_id in run_ids], group)
+    if stage == TARGET:
+        return train_group(plan, folder, submission, [plan.target], TARGET)
+    with locked_sweep(folder):
+        if stage == FORECAST:
+            if _ended(plan, folder, submission, plan.fit_runs):
+                forecast(plan, folder)
+            return 0
+        if not folder.fit.exists():
+            raise SweepError(
+                f"{folder.path} has no forecast",
+                "a forecast to compare the target with",
+                f"see python -m sweep.status {folder.path} for what failed, mend it and launch again",
+            )
+        if not _ended(plan, folder, submission, [plan.target]):
+            return 0
+        return conclude(plan, folder, decide_mode(submission.machine.tracking), submission.machine)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m sweep.job", description="The work of one Slurm job of a sweep.")
+    parser.add_argument("stage", choices=(RUNS, FORECAST, TARGET, REPORT))
+    parser.add_argument("sweep", type=Path, help="the sweep's folder, on a disk that the nodes see")
+    parser.add_argument("submission", type=int, help="number of a file in SWEEP/slurm")
+    parser.add_argument("group", type=int, nargs="?", default=0, help="which of its groups of runs")
+    options = parser.parse_args()
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    log.setLevel(logging.INFO)
+    folder = open_sweep(options.sweep)
+    return run_job(options.stage, folder, read_submission(folder, options.submission), options.group)
+
+
+if __name__ == "__main__":
+    run_main(main)
