@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: sweep test test-slow check bench studies lock clean
+.PHONY: sweep test test-slow slurm-packages check bench studies lock clean
 
 sweep: .venv/ready
 	$(BIN)/python -m sweep.launch
@@ -12,6 +12,16 @@ test: .venv/ready
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
+
+# A Slurm for its tests, on machines with apt-get; they start one of their own and need no service to run.
+SLURM_PACKAGES := slurmctld slurmd slurm-client munge
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo -n)
+
+slurm-packages:
+	@dpkg -s $(SLURM_PACKAGES) >/dev/null 2>&1 \
+	|| { $(SUDO) apt-get update -qq \
+		&& $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SLURM_PACKAGES); } \
+	|| echo "NO SLURM: its tests will be skipped ($(SLURM_PACKAGES) can't be installed with apt-get here)" >&2
 
 check: .venv/ready
 	$(BIN)/ruff check .

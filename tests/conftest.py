@@ -1,12 +1,16 @@
-"""One finished tiny sweep, made once; tests that alter it work on a copy."""
+"""What tests share: one finished tiny sweep, made once (tests that alter it work on a copy), and one Slurm cluster."""
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import tiny
+from tests.slurm_cluster import SlurmCluster, why_no_slurm
+
+_NO_SLURM = pytest.StashKey[str]()
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +42,18 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def slurm(request: pytest.FixtureRequest) -> Iterator[SlurmCluster]:
+    """A real Slurm with two nodes; a test leaves no job in it."""
+    if reason := why_no_slurm():
+        request.config.stash[_NO_SLURM] = reason
+        pytest.skip(f"no Slurm: {reason}")
+    with tempfile.TemporaryDirectory(prefix="slurm-") as folder, SlurmCluster(Path(folder)) as cluster:
+        yield cluster
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if reason := config.stash.get(_NO_SLURM, ""):
+        terminalreporter.write_line(f"NO SLURM: its tests were skipped: {reason}", red=True, bold=True)
