@@ -144,7 +144,8 @@ def _ended(plan: Plan, folder: SweepFolder, submission: Submission, runs: list[P
         refuse_failures(runs, folder, capability)
         return True
     log.warning("%d runs are not done and nothing says why, such as %s; submitted again", len(died), died[0])
-    ids = submit_sweep(plan, folder, Path(submission.corpus_folder), submission.machine, submission.rescues + 1)
+    corpus, command, rescues = Path(submission.corpus_folder), submission.command, submission.rescues + 1
+    ids = submit_sweep(plan, folder, corpus, submission.machine, command, rescues)
     log.info("slurm: %s", ids or "nothing submitted: they are in the queue")
     return False
 

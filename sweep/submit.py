@@ -48,12 +48,12 @@ class _Job:
 
 
 def submit_sweep(
-    plan: Plan, folder: SweepFolder, corpus_folder: Path, machine: MachineSpec, rescues: int = 0
+    plan: Plan, folder: SweepFolder, corpus_folder: Path, machine: MachineSpec, command: str, rescues: int = 0
 ) -> dict[str, list[str]]:
     """Submit what is neither done nor in the queue, and the stages after it; returns job ids by stage, if any.
 
     Stages of an earlier submission that have not begun are replaced, as they would not wait for what is new.
-    ``rescues`` counts the submissions since a user's own that a job made, because elements had died.
+    ``command`` launched the sweep; ``rescues`` counts the submissions since then that jobs made, because elements died.
 
     Raises:
         SweepError: Slurm refuses a job; those that it took before are cancelled.
@@ -77,7 +77,8 @@ def submit_sweep(
 
     number = max(submissions(folder), default=0) + 1
     run_ids = [group.run_ids for group in groups]
-    submission = Submission(number, run_ids, machine, str(corpus_folder.resolve()), rescues)
+    target = plan.target.run_id if plan.has_target else ""
+    submission = Submission(number, run_ids, machine, str(corpus_folder.resolve()), target, command, rescues)
     for job in jobs:
         slurm.test(*_call(job, folder, submission))
     write_submission(folder, submission)
