@@ -48,6 +48,7 @@ def queue_state(folder: SweepFolder) -> QueueState:
     state.counts = dict(Counter(_kind(element) for element in elements))
     queued = {(e.number, TARGET if e.stage == TARGET else e.group): e for e in elements if e.stage in (RUNS, TARGET)}
     seen: set[str] = set()
+    traceless: list[str] = []
     for number in reversed(numbers):
         submission = read_submission(folder, number)
         state.command = state.command or submission.command
@@ -57,6 +58,9 @@ def queue_state(folder: SweepFolder) -> QueueState:
             life = read_life(path) if path.exists() else None
             job = _job(element, life)
             if job is None:
+                if part != TARGET and not state.error and not seen.issuperset(run_ids):
+                    traceless.append(f"{number}-{part}")
+                    seen |= set(run_ids)
                 continue
             new = [run_id for run_id in run_ids if run_id not in seen]
             seen |= set(new)
@@ -69,6 +73,11 @@ def queue_state(folder: SweepFolder) -> QueueState:
                 and not state.error
             ):
                 state.failed.append(_failure(folder, number, part, life))
+    if traceless:
+        how = (
+            f"left the queue without a trace: cancelled as it waited, or its node does not see {folder.path.resolve()}"
+        )
+        state.failed.append({"job": f"{len(traceless)} elements", "part": f"{traceless[0]} ...", "how": how, "log": []})
     return state
 
 

@@ -33,7 +33,7 @@ class Submission:
     corpus_folder: str
     target: str  # its run id; empty without one
     command: str  # that launched the sweep
-    rescues: int  # submissions that jobs made by themselves since that launch, because elements had died
+    stood: str  # how far the runs were then (sweep/life.py)
 
     @property
     def slurm(self) -> SlurmSpec:
