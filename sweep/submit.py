@@ -38,7 +38,7 @@ from sweep.submission import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-_LOOK_SECONDS, _POLL_SECONDS = 3.0, 0.3
+_LOOK_SECONDS, _POLL_SECONDS = 5.0, 0.3
 _STAGE_MINUTES = 60  # fitting and sealing take seconds, bootstraps of many buckets minutes
 
 
@@ -120,10 +120,9 @@ def _watch_first_start(folder: SweepFolder, submission: Submission, first: str) 
             log_file = log_of(folder, submission.number, RUNS, first)
             said = log_file.read_text(errors="replace").strip() if log_file.exists() else "not even a log"
             raise SweepError(
-                f"job {first} started and ended at once, and left nothing in {slurm_folder(folder)} ({said})",
+                f"job {first} started and ended at once and left nothing in {slurm_folder(folder)} ({said})",
                 f"nodes that see {folder.path.resolve()} and {sys.executable}; all jobs of this launch are cancelled",
-                "set sweeps_dir and machine.cache_dir to a disk that the nodes share, with the environment (.venv) on one"
-                " too, then launch again",
+                "put sweeps_dir, machine.cache_dir and .venv on a disk that the nodes share, then launch again",
             )
         time.sleep(_POLL_SECONDS)
 

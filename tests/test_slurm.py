@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from sweep import slurm as slurm_commands
 from sweep.errors import SweepError
 from sweep.folder import SweepFolder, read_json
+from sweep.pipeline import run_pipeline
 from sweep.run_spec import read_plan
 from tests import tiny
 from tests.slurm_cluster import SlurmCluster, why_no_slurm
@@ -254,19 +256,23 @@ def test_nodes_that_do_not_see_the_folder_are_told_at_the_launch(
     blind = launch(cluster, tmp_path, base / "cache")
     assert blind.returncode == 2
     assert re.search(r"job \d+_0 started and ended at once, and left nothing in", blind.stderr)
-    assert "set sweeps_dir and machine.cache_dir to a disk that the nodes share" in blind.stderr
+    assert "put sweeps_dir, machine.cache_dir and .venv on a disk that the nodes share" in blind.stderr
     until(lambda: not queued(cluster))
 
 
 @pytest.mark.slow
 def test_a_full_queue_leaves_nothing_half_submitted(
-    own: Callable[..., SlurmCluster], tmp_path: Path, base: Path
+    own: Callable[..., SlurmCluster], tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The queue takes the array of six and two jobs more: the fourth call of sbatch is refused."""
+    """The queue takes the array of six and two jobs more; the next call of sbatch waits for ever."""
     cluster = own(extra_config="MaxJobCount=8")
-    full = launch(cluster, tmp_path, base / "cache", *ONE_EACH, "machine.slurm.extra=[--hold]")
-    assert full.returncode == 2
-    assert "limit" in full.stderr
+    for name, value in cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(slurm_commands, "_TIMEOUT_SECONDS", 4.0)
+    places = [f"sweeps_dir={tmp_path}", f"machine.cache_dir={base}/cache"]
+    spec = tiny.spec_of(*tiny.OVERRIDES, *places, *ON_SLURM, *ONE_EACH, "machine.slurm.extra=[--hold]")
+    with pytest.raises(SweepError, match=r"sbatch did not come to an end .*temporarily un(.*\n)*.*queue is full"):
+        run_pipeline(spec)
     until(lambda: not queued(cluster))
 
 
