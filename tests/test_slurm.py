@@ -255,7 +255,7 @@ def test_nodes_that_do_not_see_the_folder_are_told_at_the_launch(
     cluster = own(hidden=tmp_path)
     blind = launch(cluster, tmp_path, base / "cache")
     assert blind.returncode == 2
-    assert re.search(r"job \d+_0 started and ended at once, and left nothing in", blind.stderr)
+    assert re.search(r"job \d+_0 started and ended at once and left nothing in", blind.stderr)
     assert "put sweeps_dir, machine.cache_dir and .venv on a disk that the nodes share" in blind.stderr
     until(lambda: not queued(cluster))
 
