@@ -47,9 +47,10 @@ def _check_checkpoint(run: PlannedRun, files: RunFolder) -> None:
 
 def take_over(runs: list[PlannedRun], folder: SweepFolder) -> list[PlannedRun]:
     """Copy finished runs with the same ids from the sweeps beside this one; returns ``runs``."""
+    beside = {path.name for path in folder.path.resolve().parent.glob("*/runs/*")}
     for run in runs:
         here = folder.run(run.run_id)
-        if here.path.exists():
+        if run.run_id not in beside or here.path.exists():
             continue
         for there in folder.same_run_elsewhere(run.run_id):
             try:

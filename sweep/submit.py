@@ -115,8 +115,10 @@ def _watch_first_start(folder: SweepFolder, submission: Submission, first: str) 
     """
     deadline = time.monotonic() + _LOOK_SECONDS
     while not life_of(folder, submission.number, 0).exists() and time.monotonic() < deadline:
-        gone = first not in {element.job.job_id for element in in_queue(folder)}
-        if gone and not life_of(folder, submission.number, 0).exists():
+        job = next((element.job for element in in_queue(folder) if element.job.job_id == first), None)
+        if job is not None and job.state == "PENDING" and job.reason not in ("None", ""):
+            return  # it has to wait, and so would we
+        if job is None and not life_of(folder, submission.number, 0).exists():
             log_file = log_of(folder, submission.number, RUNS, first)
             said = log_file.read_text(errors="replace").strip() if log_file.exists() else "not even a log"
             raise SweepError(
