@@ -54,18 +54,19 @@ def scoring_memory(result: dict[str, Any]) -> str:
 
 def sampling_speed(result: dict[str, Any]) -> str:
     intro = (
-        f"{result['num_samples']} samples of {result['new_tokens']} tokens after a prompt of {result['prompt_tokens']},"
+        f"Samples of {result['new_tokens']} tokens after a prompt of {result['prompt_tokens']}, drawn at once,"
         f" {result['rounds']} rounds; peers {', '.join(result['peers'])}."
     )
-    names = list(result["widths"][0]["tokens_per_cpu_second"])
+    names = list(result["contests"][0]["tokens_per_cpu_second"])
     rows = [
         [
             str(found["width"]),
+            str(found["num_samples"]),
             *(f"{found['tokens_per_cpu_second'][name]:,.0f}" for name in names),
             f"{found['ours_times_as_fast']:.2f}"
             f" ({min(found['ours_times_as_fast_by_round']):.2f} to {max(found['ours_times_as_fast_by_round']):.2f})",
         ]
-        for found in sorted(result["widths"], key=lambda found: found["width"])
+        for found in sorted(result["contests"], key=lambda found: (found["width"], found["num_samples"]))
     ]
-    head = ["width", *(f"{name}, tokens per CPU s" for name in names), "ours over the faster one"]
+    head = ["width", "samples", *(f"{name}, tokens per CPU s" for name in names), "ours over the faster one"]
     return intro + "\n\n" + table(head, rows)

@@ -1,7 +1,7 @@
 """One token at a time: a decoder that keeps what it has already computed, for many rows that share prompts.
 
 Shape suffixes: N blocks, S prompts, R rows of each prompt, B all rows (S R, those of one prompt side by side),
-P positions of a prompt, L positions since, H heads, K head width, D width, C = 3 D, J taps, V vocabulary.
+P positions of a prompt, L positions since, H heads, M = B H, K head width, D width, C = 3 D, J taps, V vocabulary.
 
 All rows of a ``Decoding`` stand at the same number of tokens after their prompts. The keys and values of a prompt
 are kept once for all its rows, those of what follows per row, in pages of a fixed size; a row attends to all in one
@@ -24,7 +24,9 @@ from torch import Tensor
 
 from models.transformer import NORM_EPS, Block, Decoder
 
-_PAGE = 32  # positions; one buffer for all would have wide gaps between the rows, and reading it costs twice as much
+# Positions. One buffer for all would have wide gaps between the rows, and reading it costs twice as much. A page is
+# always read whole, its empty places with weight zero: a product over a dozen positions costs four times one over 16.
+_PAGE = 16
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class Decoding:
         self._prompt_keys_NSHKP = keys_NSHPK.transpose(-1, -2).contiguous()
         # A column of ones beside the values gives the sum of their weights; where a prompt has ended both are zero.
         self._prompt_values_NSHPK = _padded([F.pad(prompt.values, (0, 1), value=1.0) for prompt in prompts])
-        # Per block, keys and values of the tokens since, (B, H, L, K) each; the last page is filled up to the step.
+        # Per block, keys and values of the tokens since, (B, H, L, K) each; the last page is zero after the step.
         self._pages: list[list[tuple[Tensor, Tensor]]] = [[] for _ in model.blocks]
         projected_NSJC = torch.stack([prompt.projected[..., model.channels_C] for prompt in prompts], 1)
         # Per block, the nearest token's first.
@@ -151,9 +153,9 @@ class Decoding:
         if self._steps % _PAGE == 0:
             shape = (len(tokens_B), model.config.num_heads, _PAGE, model.config.head_width)
             for pages in self._pages:
-                pages.append((model.embedding.new_empty(shape), model.embedding.new_empty(shape)))
+                pages.append((model.embedding.new_zeros(shape), model.embedding.new_zeros(shape)))
         self._steps += 1
-        x_BD = model.embedding[tokens_B]
+        x_BD = model.embedding.index_select(0, tokens_B)
         for number, block in enumerate(model.blocks):
             qkv_BC = model.norm(x_BD) @ block.qkv_DC
             attended_BD = self._attend(number, self._mixed(number, qkv_BC, block.taps), turn_S1HK)
@@ -186,16 +188,17 @@ class Decoding:
 
         prompt_SHRP = (q_SRHK.transpose(1, 2) @ self._prompt_keys_NSHKP[number]).exp2_()
         prompt_SRHK = (prompt_SHRP @ self._prompt_values_NSHPK[number]).transpose(1, 2)
-        total_BH1K = prompt_SRHK[..., :-1].reshape(-1, heads, 1, width)
-        weight_BH11 = prompt_SRHK[..., -1].reshape(-1, heads, 1, 1)
-        q_BH1K = q_SRHK.reshape(-1, heads, 1, width)
+        total_M1K = prompt_SRHK[..., :-1].reshape(-1, 1, width)
+        weight_M11 = prompt_SRHK[..., -1].reshape(-1, 1, 1)
+        q_M1K = q_SRHK.view(-1, 1, width)
         for keys_BHLK, values_BHLK in self._pages[number]:
-            filled = place + 1 if keys_BHLK is self._pages[number][-1][0] else _PAGE
             # A row times a matrix: several times as fast as a matrix times a column.
-            weights_BH1L = (q_BH1K @ keys_BHLK[:, :, :filled].transpose(-1, -2)).exp2_()
-            total_BH1K = total_BH1K + weights_BH1L @ values_BHLK[:, :, :filled]
-            weight_BH11 = weight_BH11 + weights_BH1L.sum(-1, keepdim=True)
-        return (total_BH1K / weight_BH11).flatten(1)
+            weights_M1L = torch.bmm(q_M1K, keys_BHLK.flatten(0, 1).transpose(1, 2)).exp2_()
+            if keys_BHLK is self._pages[number][-1][0]:
+                weights_M1L[:, :, place + 1 :] = 0
+            total_M1K = torch.baddbmm(total_M1K, weights_M1L, values_BHLK.flatten(0, 1))
+            weight_M11 = weight_M11 + weights_M1L.sum(-1, keepdim=True)
+        return (total_M1K / weight_M11).view(-1, heads * width)
 
     @torch.inference_mode()
     def keep(self, wanted_B: Tensor) -> Tensor:

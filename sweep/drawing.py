@@ -211,8 +211,10 @@ def race(logits_BV: Tensor, noise_BU: Tensor, temperature: float, doubt: float) 
 
 
 def _heat(ratios: Tensor, doubt: float) -> tuple[Tensor, Tensor]:
-    best, index = ratios.topk(2)
-    return index[:, 0], best[:, 1] > best[:, 0] * (1 - doubt)
+    # Several times as fast as topk(2).
+    best_B1, index_B1 = ratios.max(1, keepdim=True)
+    second_B = ratios.scatter(1, index_B1, 0).amax(1)
+    return index_B1[:, 0], second_B > best_B1[:, 0] * (1 - doubt)
 
 
 def sample_key(seed: int, task_id: str, number: int) -> int:
