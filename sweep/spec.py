@@ -136,6 +136,10 @@ class MachineSpec:
     target_threads: int  # the target trains alone; 0: all cores. The other runs have one thread each
     accelerator: str
     precision: str
+    strategy: str  # of a target on several devices: ddp, fsdp (each holds a part of the model) or auto, which is ddp
+    devices: int  # of one node that the target trains on; the other runs have one device each
+    num_nodes: int  # that the target trains on
+    rows_per_pass: int | None  # that a device takes at once; null: all of its own, fewer if they do not fit
     cache_dir: str
     compile_from_flops: float | None  # runs of at least so many FLOPs are compiled; null: none is
     checkpoint_seconds: float
@@ -172,6 +176,7 @@ def check(spec: SweepSpec) -> None:
     grid, recipe = spec.grid, spec.recipe
     _check_positive(spec)
     _check_choice("machine.tracking", spec.machine.tracking, ["auto", "offline", "none"])
+    _check_choice("machine.strategy", spec.machine.strategy, ["auto", "ddp", "fsdp"])
     _check_choice("recipe.optimizer", recipe.optimizer, ["adamw", "muon"])
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", spec.name):
         raise SweepError(

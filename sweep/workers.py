@@ -19,6 +19,7 @@ from multiprocessing.process import BaseProcess
 
 from sweep.capability import capability_of, problems_of, solved_summary
 from sweep.data import Corpus
+from sweep.devices import Devices, devices_of, fork_ranks
 from sweep.errors import SweepError
 from sweep.folder import HASH_KEY, RunFolder, SweepFolder, locked, read_json, write_json
 from sweep.progress import Progress
@@ -53,6 +54,13 @@ def run_all(runs: list[PlannedRun], job: Job) -> bool:
     How each ended is in its folder. An interrupt (Ctrl-C, SIGTERM) reaches the workers, which save
     and stop; what is not done goes on at the next launch.
     """
+    if any(devices_of(run, job.machine).num_nodes > 1 for run in runs):
+        raise SweepError(
+            f"machine.num_nodes is {job.machine.num_nodes}",
+            "the devices of this machine: it takes Slurm to start a process on every node",
+            "set machine.num_nodes=1",
+        )
+
     import lightning.fabric  # noqa: F401  (before the fork: every worker would import it again)
     import torch  # noqa: F401
 
@@ -113,8 +121,22 @@ def _report_end(run_id: str, exit_code: int | None, folder: SweepFolder) -> None
 
 
 def _worker(run: PlannedRun, job: Job, parent_pid: int) -> None:
-    import torch
+    """Hold the run's lock and do the run, here or, on several devices, in a process for each."""
+    should_stop = _stop_when_asked(parent_pid)
+    folder, devices = job.folder.run(run.run_id), devices_of(run, job.machine)
+    for _ in range(_LOCK_TRIES):  # ``status`` holds the lock for an instant when it looks whether a run is alive
+        with locked(folder.lock) as free:
+            if free and devices.num_ranks == 1:
+                os._exit(_train_and_evaluate(run, job, folder, should_stop))
+            if free:
+                os._exit(_on_several_devices(run, job, folder, devices, should_stop))
+        time.sleep(_POLL_SECONDS)
+    log.warning("run %s is held by another process", run.run_id)
+    os._exit(EXIT_STOPPED)
 
+
+def _stop_when_asked(parent_pid: int) -> Callable[[], bool]:
+    """Whether this process got a SIGTERM since, or its parent is gone."""
     stop_asked = False
 
     def ask_to_stop(*_: object) -> None:
@@ -123,22 +145,20 @@ def _worker(run: PlannedRun, job: Job, parent_pid: int) -> None:
 
     signal.signal(signal.SIGTERM, ask_to_stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends Ctrl-C to all; the parent passes it on
-    # By role, never by what happens to be idle: thread counts can change the last bits of a sum.
-    target_threads = job.machine.target_threads or os.cpu_count() or 1
-    torch.set_num_threads(target_threads if run.role == "target" else 1)
-    keep_freed_memory()
+    return lambda: stop_asked or os.getppid() != parent_pid
 
-    def should_stop() -> bool:
-        return stop_asked or os.getppid() != parent_pid
 
-    folder = job.folder.run(run.run_id)
-    for _ in range(_LOCK_TRIES):  # ``status`` holds the lock for an instant when it looks whether a run is alive
-        with locked(folder.lock) as free:
-            if free:
-                os._exit(_train_and_evaluate(run, job, folder, should_stop))
-        time.sleep(_POLL_SECONDS)
-    log.warning("run %s is held by another process", run.run_id)
-    os._exit(EXIT_STOPPED)
+def _on_several_devices(
+    run: PlannedRun, job: Job, folder: RunFolder, devices: Devices, should_stop: Callable[[], bool]
+) -> int:
+    """The exit code of all ranks together: failed if one has, stopped if one was."""
+    own_pid = os.getpid()
+
+    def be_rank() -> int:
+        return _train_and_evaluate(run, job, folder, _stop_when_asked(own_pid))
+
+    codes = set(fork_ranks(devices, be_rank, should_stop, good_codes=(0, EXIT_STOPPED)))
+    return 1 if codes - {0, EXIT_STOPPED} else max(codes)
 
 
 def keep_freed_memory() -> None:
@@ -154,18 +174,31 @@ def keep_freed_memory() -> None:
 
 
 def _train_and_evaluate(run: PlannedRun, job: Job, folder: RunFolder, should_stop: Callable[[], bool]) -> int:
-    """The worker's exit code; a failure is written to train.json with its last words."""
+    """The exit code of a worker, or of one of a run's ranks: they train together, the first does all the rest.
+
+    A failure is written to train.json with its last words.
+    """
+    import torch
+
     from sweep.evaluate import evaluate
     from sweep.solve import solve
     from sweep.tracking import training_mirror
     from sweep.train import Stopped, train
 
-    mirror = training_mirror(job.plan, run, job.wandb_mode, job.machine, job.folder)
+    # By role, never by what happens to be idle: thread counts can change the last bits of a sum.
+    target_threads = (job.machine.target_threads or os.cpu_count() or 1) // job.machine.devices
+    torch.set_num_threads(max(1, target_threads) if run.role == "target" else 1)
+    keep_freed_memory()
+    is_first = devices_of(run, job.machine).rank == 0
+    wandb_mode = job.wandb_mode if is_first else "disabled"
+    mirror = training_mirror(job.plan, run, wandb_mode, job.machine, job.folder)
     try:
         if not folder.train.exists():
             train(run, folder, job.corpus, job.machine, mirror, should_stop, job.seal_sha256)
         else:
             mirror.replay(folder.rows())
+        if not is_first:
+            return 0
         if folder.state().status != "diverged":
             evaluated = folder.eval.exists()  # and only samples are missing
             result = read_json(folder.eval) if evaluated else evaluate(run, folder, job.corpus, job.machine)
@@ -186,7 +219,7 @@ def _train_and_evaluate(run: PlannedRun, job: Job, folder: RunFolder, should_sto
         if _disk_is_full(folder):
             reason = f"the disk that holds {folder.path} is full ({reason})"
         log.error("run %s failed: %s\n%s", run.run_id, reason, traceback.format_exc())
-        if folder.train.exists():  # trained well: only the evaluation has to be made again
+        if not is_first or folder.train.exists():  # trained well: only the evaluation has to be made again
             return 1
         failure = {"run_id": run.run_id, "status": "failed", "reason": reason, "step": 0, "finished_utc": utc_now()}
         write_json(folder.train, failure)
