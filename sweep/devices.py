@@ -34,15 +34,20 @@ class Devices:
 
     @property
     def started_by_srun(self) -> bool:
-        """Whether this process is one of as many tasks of a Slurm step as there are ranks."""
-        return "LOCAL_RANK" not in os.environ and 1 < self.num_ranks == int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+        """Whether this process is one of several tasks of a Slurm job step, for a run on several devices."""
+        num_tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+        return self.num_ranks > 1 and num_tasks > 1 and "LOCAL_RANK" not in os.environ
 
     @property
     def rank(self) -> int:
         """The number of this process among the ranks; the first, 0, is the only one that writes files."""
         if self.num_ranks == 1:
             return 0
-        return int(os.environ["SLURM_PROCID" if self.started_by_srun else "LOCAL_RANK"])
+        if self.started_by_srun:
+            node, local = os.environ["SLURM_NODEID"], os.environ["SLURM_LOCALID"]
+        else:
+            node, local = os.environ["NODE_RANK"], os.environ["LOCAL_RANK"]
+        return int(node) * self.per_node + int(local)
 
 
 ONE_DEVICE = Devices("one", 1, 1)

@@ -7,6 +7,8 @@ FSDP communicates within its passes, since no rank holds the whole model.
 """
 
 import logging
+import os
+import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +27,9 @@ from torch.optim import Optimizer
 
 from models.transformer import Decoder
 from sweep.devices import ONE_DEVICE, Devices
+from sweep.errors import SweepError
+
+_FIRST_PORT = 15_000  # and the job's number in ten thousand, so that two jobs on a node do not meet
 
 
 class RankFailed(Exception):
@@ -34,22 +39,55 @@ class RankFailed(Exception):
 def connected(accelerator: str, precision: str, devices: Devices = ONE_DEVICE) -> Fabric:
     """Fabric for this rank, connected with the others of its run.
 
-    Which rank it is stands in the environment, from srun or from ``sweep.devices.fork_ranks``. Lightning is told
-    where to look: what it finds by itself depends on the Slurm job's name, and it refuses jobs of several tasks.
+    Which rank it is stands in the environment, from srun or from ``sweep.devices.fork_ranks``.
+
+    Raises:
+        SweepError: srun started other tasks than one per device, or the first node's address is not known.
     """
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # a line of greeting per rank
+    for name in ("lightning.fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # they greet each rank
+    if devices.started_by_srun:
+        _adopt_srun(devices)
     fabric = Fabric(
         accelerator=accelerator,
         devices=devices.per_node,
         num_nodes=devices.num_nodes,
         strategy=_STRATEGIES[devices.strategy](devices),  # type: ignore[arg-type]
         precision=precision,  # type: ignore[arg-type]
-        plugins=[SLURMEnvironment(auto_requeue=False) if devices.started_by_srun else LightningEnvironment()],
+        # Not what it would find by itself: that goes by the Slurm job's name, and refuses steps of several tasks.
+        plugins=[LightningEnvironment()],
     )
     num_threads = torch.get_num_threads()
     fabric.launch()
     torch.set_num_threads(num_threads)  # launching ranks sets it by what the machine has
     return fabric
+
+
+def _adopt_srun(devices: Devices) -> None:
+    """Put what srun says about this task into the variables that ``LightningEnvironment`` reads."""
+    environment = os.environ
+    tasks, wanted = environment["SLURM_STEP_TASKS_PER_NODE"], str(devices.per_node)
+    if tasks != wanted + f"(x{devices.num_nodes})" * (devices.num_nodes > 1):
+        raise SweepError(
+            f"srun started {tasks} tasks per node for {devices.per_node} devices on each of {devices.num_nodes} nodes",
+            "one task per device",
+            f"srun with --nodes={devices.num_nodes} --ntasks-per-node={devices.per_node}",
+        )
+    if devices.num_nodes == 1:
+        environment.setdefault("MASTER_ADDR", "127.0.0.1")
+    else:
+        first_node = SLURMEnvironment.resolve_root_node_address(environment["SLURM_STEP_NODELIST"])
+        address = environment.setdefault("MASTER_ADDR", first_node)
+        try:
+            socket.getaddrinfo(address, None)
+        except OSError as error:
+            raise SweepError(
+                f"the name of the first node, {address}, can't be resolved on {socket.gethostname()} ({error})",
+                "an address at which the processes on other nodes reach the first one",
+                "export MASTER_ADDR with that address in the job script, before srun",
+            ) from error
+    environment.setdefault("MASTER_PORT", str(_FIRST_PORT + int(environment["SLURM_JOB_ID"]) % 10_000))
+    environment.update(NODE_RANK=environment["SLURM_NODEID"], LOCAL_RANK=environment["SLURM_LOCALID"])
 
 
 class _WholeOnEachRank(DDPStrategy):

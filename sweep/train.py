@@ -27,6 +27,7 @@ from torch.nn.utils import clip_grad_norm_
 from models.transformer import Decoder, NextTokenLoss
 from sweep.data import Corpus, training_order, windows
 from sweep.devices import devices_of
+from sweep.errors import SweepError
 from sweep.folder import CorruptFile, RunFolder, Status, saved_state, set_aside, sha256_of_file, write_json, write_whole
 from sweep.gates import spike_in
 from sweep.optim import lr_multiplier, make_optimizers, set_learning_rate
@@ -180,8 +181,14 @@ def _backward(
         try:
             weighted = [(tokens_of(part if weight else rows[:1]), weight) for part, weight in parts]
             return sum(_pass(fabric, loss_of, tokens, weight) for tokens, weight in weighted), num_parts
-        except torch.OutOfMemoryError:
-            if is_sharded(fabric) or num_parts >= len(own_rows):
+        except torch.OutOfMemoryError as error:
+            if is_sharded(fabric):
+                raise SweepError(
+                    f"out of memory with {len(parts[0][0])} rows in a pass ({error})",
+                    "passes that fit: ranks of fsdp make them together, so none can make its own smaller",
+                    "set machine.rows_per_pass to fewer rows, or give the target more devices",
+                ) from error
+            if num_parts >= len(own_rows):
                 raise
             num_parts = min(2 * num_parts, len(own_rows))
             log.warning("run %s: out of memory; the batch is taken in %d parts from now on", run_id, num_parts)

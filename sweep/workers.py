@@ -121,21 +121,18 @@ def _report_end(run_id: str, exit_code: int | None, folder: SweepFolder) -> None
 
 
 def _worker(run: PlannedRun, job: Job, parent_pid: int) -> None:
-    """Hold the run's lock and do the run, here or, on several devices, in a process for each."""
-    should_stop = _stop_when_asked(parent_pid)
-    folder, devices = job.folder.run(run.run_id), devices_of(run, job.machine)
+    should_stop = stop_when_asked(parent_pid)
+    folder = job.folder.run(run.run_id)
     for _ in range(_LOCK_TRIES):  # ``status`` holds the lock for an instant when it looks whether a run is alive
         with locked(folder.lock) as free:
-            if free and devices.num_ranks == 1:
-                os._exit(_train_and_evaluate(run, job, folder, should_stop))
             if free:
-                os._exit(_on_several_devices(run, job, folder, devices, should_stop))
+                os._exit(do_run(run, job, should_stop))
         time.sleep(_POLL_SECONDS)
     log.warning("run %s is held by another process", run.run_id)
     os._exit(EXIT_STOPPED)
 
 
-def _stop_when_asked(parent_pid: int) -> Callable[[], bool]:
+def stop_when_asked(parent_pid: int) -> Callable[[], bool]:
     """Whether this process got a SIGTERM since, or its parent is gone."""
     stop_asked = False
 
@@ -148,14 +145,18 @@ def _stop_when_asked(parent_pid: int) -> Callable[[], bool]:
     return lambda: stop_asked or os.getppid() != parent_pid
 
 
-def _on_several_devices(
-    run: PlannedRun, job: Job, folder: RunFolder, devices: Devices, should_stop: Callable[[], bool]
-) -> int:
-    """The exit code of all ranks together: failed if one has, stopped if one was."""
+def do_run(run: PlannedRun, job: Job, should_stop: Callable[[], bool]) -> int:
+    """Train and evaluate, as one rank if srun started this process as such, else on all devices of the run.
+
+    Returns the exit code: of several ranks forked here, 1 if one failed and ``EXIT_STOPPED`` if one was stopped.
+    """
+    devices = devices_of(run, job.machine)
+    if devices.num_ranks == 1 or devices.started_by_srun:
+        return _train_and_evaluate(run, job, devices, should_stop)
     own_pid = os.getpid()
 
     def be_rank() -> int:
-        return _train_and_evaluate(run, job, folder, _stop_when_asked(own_pid))
+        return _train_and_evaluate(run, job, devices, stop_when_asked(own_pid))
 
     codes = set(fork_ranks(devices, be_rank, should_stop, good_codes=(0, EXIT_STOPPED)))
     return 1 if codes - {0, EXIT_STOPPED} else max(codes)
@@ -173,7 +174,7 @@ def keep_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, 1 << 30)
 
 
-def _train_and_evaluate(run: PlannedRun, job: Job, folder: RunFolder, should_stop: Callable[[], bool]) -> int:
+def _train_and_evaluate(run: PlannedRun, job: Job, devices: Devices, should_stop: Callable[[], bool]) -> int:
     """The exit code of a worker, or of one of a run's ranks: they train together, the first does all the rest.
 
     A failure is written to train.json with its last words.
@@ -186,10 +187,10 @@ def _train_and_evaluate(run: PlannedRun, job: Job, folder: RunFolder, should_sto
     from sweep.train import Stopped, train
 
     # By role, never by what happens to be idle: thread counts can change the last bits of a sum.
-    target_threads = (job.machine.target_threads or os.cpu_count() or 1) // job.machine.devices
+    target_threads = (job.machine.target_threads or os.cpu_count() or 1) // devices.per_node
     torch.set_num_threads(max(1, target_threads) if run.role == "target" else 1)
     keep_freed_memory()
-    is_first = devices_of(run, job.machine).rank == 0
+    folder, is_first = job.folder.run(run.run_id), devices.rank == 0
     wandb_mode = job.wandb_mode if is_first else "disabled"
     mirror = training_mirror(job.plan, run, wandb_mode, job.machine, job.folder)
     try:
