@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
+from sweep.errors import SweepError
 from sweep.run_spec import PlannedRun
 from sweep.spec import MachineSpec
 
@@ -61,6 +62,20 @@ def devices_of(run: PlannedRun, machine: MachineSpec) -> Devices:
     if run.role != "target" or machine.devices * machine.num_nodes == 1:
         return ONE_DEVICE
     return Devices("fsdp" if machine.strategy == "fsdp" else "ddp", machine.devices, machine.num_nodes)
+
+
+def check_devices(machine: MachineSpec) -> None:
+    """Refuse what can't be had without Slurm, before the small runs are trained and not after them.
+
+    Raises:
+        SweepError: the target is to be trained on several nodes.
+    """
+    if machine.num_nodes > 1:
+        raise SweepError(
+            f"machine.num_nodes is {machine.num_nodes}",
+            "1: the devices of this machine; to start processes on other nodes takes Slurm",
+            "set machine.num_nodes=1",
+        )
 
 
 def fork_ranks(

@@ -54,12 +54,6 @@ def run_all(runs: list[PlannedRun], job: Job) -> bool:
     How each ended is in its folder. An interrupt (Ctrl-C, SIGTERM) reaches the workers, which save
     and stop; what is not done goes on at the next launch.
     """
-    if any(devices_of(run, job.machine).num_nodes > 1 for run in runs):
-        raise SweepError(
-            f"machine.num_nodes is {job.machine.num_nodes}",
-            "the devices of this machine: it takes Slurm to start a process on every node",
-            "set machine.num_nodes=1",
-        )
 
     import lightning.fabric  # noqa: F401  (before the fork: every worker would import it again)
     import torch  # noqa: F401

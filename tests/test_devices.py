@@ -18,9 +18,11 @@ import pytest
 import torch
 
 from sweep.data import Corpus, prepare_corpus
-from sweep.devices import devices_of, fork_ranks
+from sweep.devices import Devices, check_devices, devices_of, fork_ranks
+from sweep.errors import SweepError
 from sweep.folder import RunFolder, SweepFolder, read_json
 from sweep.plan import make_plan
+from sweep.ranks import connected
 from sweep.run_spec import PlannedRun, read_plan
 from sweep.spec import MachineSpec
 from sweep.tracking import Mirror
@@ -272,3 +274,69 @@ def test_sharded_ranks_need_to_be_told_to_take_fewer_rows(adamw: Target, tmp_pat
     assert "set machine.rows_per_pass" in last_words(files)[1]
     told = adamw.on(2, "fsdp", rows_per_pass=1).train(tmp_path / "told")
     assert_same_but_for_rounding(told, adamw.on(1).train(tmp_path / "one"))
+
+
+# ---- ranks that srun started ------------------------------------------------------------------
+
+
+def as_srun_does(tasks_per_node: str, nodes: str = "n1") -> None:
+    """Turn this forked rank into a task of a job step, by the variables that srun sets."""
+    rank = os.environ.pop("LOCAL_RANK")
+    for name in ("NODE_RANK", "MASTER_ADDR"):
+        os.environ.pop(name)
+    os.environ.update(
+        SLURM_JOB_ID="4711",
+        SLURM_JOB_NAME="bash",  # with which Lightning would not look at the rest
+        SLURM_NTASKS="2",
+        SLURM_STEP_NUM_TASKS="2",
+        SLURM_STEP_TASKS_PER_NODE=tasks_per_node,
+        SLURM_STEP_NODELIST=nodes,
+        SLURM_NODEID="0",
+        SLURM_LOCALID=rank,
+        SLURM_PROCID=rank,
+    )
+
+
+def test_ranks_of_a_job_step_find_each_other(adamw: Target, tmp_path: Path) -> None:
+    devices = devices_of(adamw.run, adamw.machine)
+    files = SweepFolder(tmp_path / "srun").run(adamw.run.run_id)
+
+    def be_task() -> int:
+        as_srun_does("2")
+        torch.set_num_threads(1)
+        mirror = Mirror("disabled", adamw.machine, files.path)
+        train(adamw.run, files, adamw.corpus, adamw.machine, mirror, lambda: False, None)
+        return 0
+
+    assert fork_ranks(devices, be_task, lambda: False, good_codes=(0,)) == [0, 0]
+    assert_same_bits(files, adamw.train(tmp_path / "forked"))
+
+
+@pytest.mark.parametrize(
+    ("devices", "tasks_per_node", "told"),
+    [
+        (Devices("ddp", 2, 1), "1(x2)", "srun with --nodes=1 --ntasks-per-node=2"),
+        (Devices("ddp", 1, 2), "2", "srun with --nodes=2 --ntasks-per-node=1"),
+        (Devices("ddp", 1, 2), "1(x2)", "the name of the first node, no-such-node-7, can't be resolved"),
+    ],
+)
+def test_a_job_step_that_does_not_fit_is_refused(
+    tmp_path: Path, devices: Devices, tasks_per_node: str, told: str
+) -> None:
+    def be_task() -> int:
+        as_srun_does(tasks_per_node, "no-such-node-[7-8]")
+        try:
+            connected("cpu", "32-true", devices)
+        except SweepError as error:
+            (tmp_path / f"rank-{devices.rank}").write_text(str(error))
+            return 1
+        return 0
+
+    assert fork_ranks(Devices("ddp", 2, 1), be_task, lambda: False, good_codes=(0,)) == [1, 1]
+    assert all(told in path.read_text() for path in tmp_path.glob("rank-*"))
+
+
+def test_several_nodes_take_slurm_and_a_small_run_takes_one_device(target: Target) -> None:
+    with pytest.raises(SweepError, match="num_nodes is 2"):
+        check_devices(target.on(1, num_nodes=2).machine)
+    assert devices_of(replace(target.run, role="fit"), target.on(8, num_nodes=2).machine).num_ranks == 1
