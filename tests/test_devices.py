@@ -1,7 +1,8 @@
 """Several ranks (gloo, on the CPU) against one process that takes the same batches in as many parts.
 
 Two ranks: a sum of two numbers has but one order, so the same bits. More ranks, and FSDP, which adds norms up by
-shards: float32 additions in another order, so equal but for rounding.
+shards: float32 additions in another order. That came to 1.0e-6 nats and 6e-5 of a weight at most, after thirty steps
+at rates up to 0.04; the tests allow ten times as much.
 """
 
 import itertools
@@ -107,8 +108,9 @@ def assert_same_bits(files: RunFolder, expected: RunFolder) -> None:
 
 def assert_same_but_for_rounding(files: RunFolder, expected: RunFolder) -> None:
     for row, other in zip(rows_of(files), rows_of(expected), strict=True):
-        assert row == pytest.approx(other, rel=1e-4, abs=1e-5)
-    torch.testing.assert_close(state_of(files)["model"], state_of(expected)["model"], rtol=0, atol=1e-4)
+        assert row["train_loss_nats"] == pytest.approx(other["train_loss_nats"], rel=0, abs=1e-5)
+        assert row == pytest.approx(other, rel=1e-4)
+    torch.testing.assert_close(state_of(files)["model"], state_of(expected)["model"], rtol=0, atol=6e-4)
 
 
 @pytest.mark.parametrize("rows", [4, 3])
