@@ -17,6 +17,7 @@ from pathlib import Path
 
 from sweep.capability import capability_of, is_sampled
 from sweep.data import open_corpus
+from sweep.devices import devices_of
 from sweep.errors import SweepError, run_main
 from sweep.folder import CorruptFile, SweepFolder, open_sweep
 from sweep.lease import Holder, holder_here, holder_of
@@ -28,13 +29,14 @@ from sweep.slurm import queue
 from sweep.submission import FORECAST, REPORT, RUNS, TARGET, Submission, life_of, read_submission
 from sweep.submit import submit_sweep
 from sweep.tracking import decide_mode
-from sweep.workers import EXIT_STOPPED, Job, run_all
+from sweep.workers import EXIT_STOPPED, Job, do_run, run_all, stop_when_asked
 
 log = logging.getLogger("sweep")
 
 _MAX_TRIES = 10
 _DISK_WAIT_SECONDS, _DISK_POLL_SECONDS = 900.0, 5.0
 _PROBE_BYTES = 1 << 16
+_RANK_POLL_SECONDS = 0.2
 
 
 def train_group(
@@ -52,11 +54,13 @@ def train_group(
     life = begin(life_of(folder, submission.number, part), holder, runs, folder)
     corpus = open_corpus(Path(submission.corpus_folder), plan.corpus["sha256"])
     mode = decide_mode(submission.machine.tracking)
-    seal = seal_hash(folder) if part == TARGET else None
-    job = Job(plan, folder, corpus, submission.machine, mode, seal, holder)
+    job = Job(plan, folder, corpus, submission.machine, mode, seal_hash(folder) if part == TARGET else None, holder)
+    num_tries = (
+        _MAX_TRIES if not devices_of(runs[0], submission.machine).started_by_srun else 1
+    )  # srun starts all ranks
     stood: set[tuple[str, str]] = set()
     try:
-        for _ in range(_MAX_TRIES):
+        for _ in range(num_tries):
             wait_until_writable(folder)
             states = {run.run_id: _where(folder, run) for run in runs}
             again = [run for run in _not_held(runs, folder, holder) if (run.run_id, states[run.run_id]) not in stood]
@@ -76,13 +80,29 @@ def train_group(
     return 0
 
 
+def follow(plan: Plan, folder: SweepFolder, submission: Submission) -> int:
+    """Be one of the target's ranks that srun started, but the first: train with it, write nothing.
+
+    Returns 0 for a stop too: a code of its own would make srun end the first rank while that one saves.
+    """
+    files = folder.run(plan.target.run_id)
+    while _where(folder, plan.target).startswith(("failed", "damaged")):
+        time.sleep(_RANK_POLL_SECONDS)  # the first rank clears it away
+    if files.train.exists():
+        return 0  # evaluation and samples are the first rank's alone
+    corpus = open_corpus(Path(submission.corpus_folder), plan.corpus["sha256"])
+    job = Job(plan, folder, corpus, submission.machine, "disabled", seal_hash(folder))
+    code = do_run(plan.target, job, stop_when_asked(os.getppid()))
+    return 0 if code == EXIT_STOPPED else code
+
+
 def _where(folder: SweepFolder, run: PlannedRun) -> str:
     """Where a run stands, in words that change when it gets further."""
     files = folder.run(run.run_id)
     try:
         state = files.state()
     except CorruptFile as error:
-        return str(error)
+        return f"damaged {error}"
     drawn = files.samples.stat().st_size if files.samples.exists() else 0
     return f"{state.status} {state.reason} {drawn}"
 
@@ -154,6 +174,8 @@ def run_job(stage: str, folder: SweepFolder, submission: Submission, group: int)
         run_ids = set(submission.groups[group])
         return train_group(plan, folder, submission, [run for run in plan.runs if run.run_id in run_ids], group)
     if stage == TARGET:
+        if devices_of(plan.target, submission.machine).rank > 0:
+            os._exit(follow(plan, folder, submission))  # an ordinary end of several ranks can abort in gloo
         return train_group(plan, folder, submission, [plan.target], TARGET)
     with locked_sweep(folder):
         if stage == FORECAST:

@@ -16,6 +16,7 @@ from typing import Any
 from sweep.capability import capability_of, sealed_part
 from sweep.collect import collect
 from sweep.data import Corpus, prepare_corpus
+from sweep.devices import check_devices
 from sweep.errors import SweepError
 from sweep.fit import fit_folder
 from sweep.folder import HASH_KEY, CorruptFile, SweepFolder, locked, read_json
@@ -49,6 +50,8 @@ def run_pipeline(spec: SweepSpec) -> int:
         SweepError: bad input, found before anything is trained; or runs that failed.
     """
     check(spec)
+    if spec.machine.slurm is None:
+        check_devices(spec.machine)
     folder = SweepFolder(Path(spec.sweeps_dir) / spec.name)
     with locked_sweep(folder):
         corpus = prepare_corpus(spec.data, Path(spec.machine.cache_dir))

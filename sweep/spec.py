@@ -144,8 +144,8 @@ class SlurmSpec:
     flops_per_second: float  # of one run, until finished runs tell
     seconds_per_run: float  # start, evaluation and sampling
     signal_seconds: int  # before the limit: save and be queued again
-    target_cpus: int
-    target_gres: str | None
+    target_cpus: int  # of each of its machine.devices tasks on a node
+    target_gres: str | None  # of a node
     target_memory: str | None
 
 
@@ -157,6 +157,10 @@ class MachineSpec:
     target_threads: int  # the target trains alone; 0: all cores. The other runs have one thread each
     accelerator: str
     precision: str
+    strategy: str  # of a target on several devices: ddp, fsdp (each holds a part of the model) or auto, which is ddp
+    devices: int  # of one node that the target trains on; the other runs have one device each
+    num_nodes: int  # that the target trains on
+    rows_per_pass: int | None  # that a device takes at once; null: all of its own, fewer if they do not fit
     cache_dir: str
     compile_from_flops: float | None  # runs of at least so many FLOPs are compiled; null: none is
     checkpoint_seconds: float
@@ -194,6 +198,7 @@ def check(spec: SweepSpec) -> None:
     grid, recipe = spec.grid, spec.recipe
     _check_positive(spec)
     _check_choice("machine.tracking", spec.machine.tracking, ["auto", "offline", "none"])
+    _check_choice("machine.strategy", spec.machine.strategy, ["auto", "ddp", "fsdp"])
     _check_choice("recipe.optimizer", recipe.optimizer, ["adamw", "muon"])
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", spec.name):
         raise SweepError(

@@ -78,7 +78,7 @@ def submit_sweep(
     seconds_of = estimate(folder, machine, asked)
     groups = pack(small, seconds_of, machine.num_workers or asked.cpus, 60 * asked.element_minutes)
     target_in_work = [e.job.job_id for e in stages if e.stage == TARGET and e.job.job_id not in waiting]
-    jobs = _arrays(groups, asked) + _stages(folder, plan, left, bool(target_in_work), seconds_of, asked)
+    jobs = _arrays(groups, asked) + _stages(folder, plan, left, bool(target_in_work), seconds_of, machine, asked)
 
     number = max(submissions(folder), default=0) + 1
     run_ids = [group.run_ids for group in groups]
@@ -166,6 +166,7 @@ def _stages(
     left: list[PlannedRun],
     target_in_work: bool,
     seconds_of: Callable[[PlannedRun], float],
+    machine: MachineSpec,
     asked: SlurmSpec,
 ) -> list[_Job]:
     """What follows the small runs, as far as it is not done or in work."""
@@ -177,6 +178,8 @@ def _stages(
         options = [
             f"--time={time_limit_minutes(seconds_of(plan.target), asked)}",
             f"--signal=USR1@{asked.signal_seconds}",
+            f"--nodes={machine.num_nodes}",
+            f"--ntasks-per-node={machine.devices}",
             *_resources(asked.target_cpus, asked.target_gres, asked.target_memory),
         ]
         jobs.append(_Job(TARGET, options, after=FORECAST))

@@ -1,8 +1,8 @@
 """Train one planned run, interruptibly; a resumed run gives the same bits as an undisturbed one.
 
-Writes ``metrics.jsonl`` (the truth that wandb mirrors), ``checkpoint/`` and, at
-the end, ``train.json``. Resuming cuts ``metrics.jsonl`` back to the checkpoint's step: rows after
-it are made again. Data order is a function of seed and step, so the step is all the state it needs.
+Writes ``metrics.jsonl`` (the truth that wandb mirrors), ``checkpoint/`` and, at the end, ``train.json``; of
+several ranks (sweep/ranks.py) the first alone writes. Resuming cuts ``metrics.jsonl`` back to the checkpoint's step:
+rows after it are made again. Data order is a function of seed and step, so the step is all the state it needs.
 """
 
 import json
@@ -17,17 +17,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.fabric import Fabric
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from models.transformer import Decoder, NextTokenLoss
 from sweep.data import Corpus, training_order, windows
+from sweep.devices import devices_of
+from sweep.errors import SweepError
 from sweep.folder import CorruptFile, RunFolder, Status, saved_state, set_aside, sha256_of_file, write_json, write_whole
 from sweep.gates import spike_in
 from sweep.optim import lr_multiplier, make_optimizers, set_learning_rate
 from sweep.provenance import code_sha256, library_versions, utc_now
+from sweep.ranks import connected, is_sharded, load_module, load_optimizer, number, together, whole_state
 from sweep.run_spec import PlannedRun
 from sweep.spec import MachineSpec
 from sweep.tracking import Mirror
@@ -65,12 +70,11 @@ def train(
         Stopped: ``should_stop`` said so; a checkpoint was saved. What it raises itself ends the run unsaved.
     """
     spec = run.spec
-    fabric = Fabric(accelerator=machine.accelerator, devices=1, precision=machine.precision)  # type: ignore[arg-type]
+    fabric = connected(machine.accelerator, machine.precision, devices_of(run, machine))
     fabric.seed_everything(spec.seed, verbose=False)
     model = Decoder(spec.model, spec.parametrization)
-    loss_of, *optimizers = fabric.setup(
-        _compiled(NextTokenLoss(model), run, machine, folder), *make_optimizers(model, run)
-    )
+    loss_of = fabric.setup_module(_compiled(fabric, NextTokenLoss(model), run, machine, folder))
+    optimizers: list[Any] = [fabric.setup_optimizers(optimizer) for optimizer in make_optimizers(model, run)]
     state = {"model": model, **{f"optimizer_{index}": optimizer for index, optimizer in enumerate(optimizers)}}
 
     length = spec.model.context_length
@@ -80,12 +84,16 @@ def train(
     log_every = max(1, spec.num_steps // machine.log_rows_per_run)
     flops_per_token = run.flops / run.num_tokens
 
+    def tokens_of(rows: NDArray[np.int64]) -> Tensor:
+        return fabric.to_device(torch.from_numpy(windows(stream, rows, length)))
+
     progress = _restore(fabric, run, folder, state)
-    _cut_back(folder, progress.step)
-    append_row(folder, _start_row(progress.step, seal_sha256))
-    mirror.replay(folder.rows())
+    if fabric.is_global_zero:
+        _cut_back(folder, progress.step)
+        append_row(folder, _start_row(progress.step, seal_sha256))
+        mirror.replay(folder.rows())
     last_save = last_row = time.monotonic()
-    num_parts = 1
+    num_parts = _parts_at_first(fabric, spec.batch_rows, machine.rows_per_pass)
 
     while progress.step < spec.num_steps:
         multiplier = lr_multiplier(
@@ -97,29 +105,22 @@ def train(
         )
         set_learning_rate(optimizers, multiplier)
         rows = order[progress.step * spec.batch_rows : (progress.step + 1) * spec.batch_rows]
-        batch = fabric.to_device(torch.from_numpy(windows(stream, rows, length)))
-
-        try:
-            loss = _backward(fabric, loss_of, batch, num_parts)
-        except torch.OutOfMemoryError:
-            if num_parts >= spec.batch_rows:
-                raise
-            num_parts *= 2
-            log.warning("run %s: out of memory; the batch is taken in %d parts from now on", run.run_id, num_parts)
-            loss_of.zero_grad(set_to_none=True)
-            continue  # nothing has been updated: the same step again
-        grad_norm = clip_grad_norm_(model.parameters(), spec.grad_clip_norm).item()
+        with together(fabric, model.parameters()) as step:
+            step.loss, num_parts = _backward(fabric, loss_of, tokens_of, rows, num_parts, run.run_id)
+            step.stop = should_stop()
+            step.save = fabric.is_global_zero and time.monotonic() - last_save >= machine.checkpoint_seconds
+        grad_norm = number(clip_grad_norm_(model.parameters(), spec.grad_clip_norm))
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
-        stop = should_stop()  # before anything is written: on a cluster it raises if the run is another's by now
         progress.step += 1
-        progress.loss_sum += loss
+        progress.loss_sum += step.loss
         progress.loss_count += 1
         if not math.isfinite(progress.loss_sum + grad_norm):
             reason = f"the training loss or its gradient was not finite at step {progress.step}"
-            _finish(folder, run, machine, "diverged", reason, progress)
+            if fabric.is_global_zero:
+                _finish(folder, run, machine, "diverged", reason, progress)
             return
         now = time.monotonic()
         if progress.step % log_every == 0 or progress.step == spec.num_steps:
@@ -136,47 +137,87 @@ def train(
                 "interval_seconds": seconds,
                 "utc": utc_now(),
             }
-            append_row(folder, row)
-            mirror.log(row)
+            if fabric.is_global_zero:
+                append_row(folder, row)
+                mirror.log(row)
             last_row = now
             progress.loss_sum, progress.loss_count = 0.0, 0
         if progress.step == run.keeps_step:
             _save_as(fabric, folder.kept, progress.step, {**state, "progress": {}})
-        if stop and progress.step < spec.num_steps:
+        if step.stop and progress.step < spec.num_steps:
             _save(fabric, folder, state, progress)
             raise Stopped(f"{run.run_id} stopped after step {progress.step} of {spec.num_steps}")
-        if now - last_save >= machine.checkpoint_seconds:
+        if step.save:
             _save(fabric, folder, state, progress)
             last_save = now
 
     _save(fabric, folder, state, progress)
-    shutil.rmtree(folder.compiled_whole.parent, ignore_errors=True)
-    _finish(folder, run, machine, "done", "", progress)
+    if fabric.is_global_zero:
+        shutil.rmtree(folder.compiled_whole.parent, ignore_errors=True)
+        _finish(folder, run, machine, "done", "", progress)
 
 
-def _backward(fabric: Fabric, loss_of: Any, batch: Tensor, num_parts: int) -> float:
-    """Gradients of the batch's mean loss, taken in parts if it does not fit into memory at once; returns the loss."""
-    total = 0.0
-    for part in batch.chunk(num_parts):
-        loss = loss_of(part[:, :-1], part[:, 1:]) * (len(part) / len(batch))
-        fabric.backward(loss)
-        total += loss.item()
-    return total
+def _parts_at_first(fabric: Fabric, batch_rows: int, rows_per_pass: int | None) -> int:
+    """In how many parts each rank takes its rows: as many on all of them, since FSDP's passes are made together."""
+    most_rows = math.ceil(batch_rows / fabric.world_size)
+    return 1 if rows_per_pass is None else math.ceil(most_rows / rows_per_pass)
 
 
-def _compiled(loss_of: torch.nn.Module, run: PlannedRun, machine: MachineSpec, folder: RunFolder) -> Any:
-    """Compile what pays for it: runs of many FLOPs, and only where there is a compiler.
+def _backward(
+    fabric: Fabric,
+    loss_of: Any,
+    tokens_of: Callable[[NDArray[np.int64]], Tensor],
+    rows: NDArray[np.int64],
+    num_parts: int,
+    run_id: str,
+) -> tuple[float, int]:
+    """Gradients of this rank's share of the batch's mean loss; returns the share and in how many parts it was taken.
+
+    A rank without rows of its own takes one at no weight: with FSDP all make their passes together.
+    """
+    own_rows = np.array_split(rows, fabric.world_size)[fabric.global_rank]
+    while True:
+        parts = [(part, len(part) / len(rows)) for part in np.array_split(own_rows, num_parts)]
+        try:
+            weighted = [(tokens_of(part if weight else rows[:1]), weight) for part, weight in parts]
+            return sum(_pass(fabric, loss_of, tokens, weight) for tokens, weight in weighted), num_parts
+        except torch.OutOfMemoryError as error:
+            if is_sharded(fabric):
+                raise SweepError(
+                    f"out of memory with {len(parts[0][0])} rows in a pass ({error})",
+                    "passes that fit: ranks of fsdp make them together, so none can make its own smaller",
+                    "set machine.rows_per_pass to fewer rows, or give the target more devices",
+                ) from error
+            if num_parts >= len(own_rows):
+                raise
+            num_parts = min(2 * num_parts, len(own_rows))
+            log.warning("run %s: out of memory; the batch is taken in %d parts from now on", run_id, num_parts)
+            loss_of.zero_grad(set_to_none=True)  # nothing has been updated: the same step again
+
+
+def _pass(fabric: Fabric, loss_of: Any, tokens: Tensor, weight: float) -> float:
+    loss = loss_of(tokens[:, :-1], tokens[:, 1:]) * weight
+    fabric.backward(loss)
+    return loss.item()
+
+
+def _compiled(
+    fabric: Fabric, loss_of: torch.nn.Module, run: PlannedRun, machine: MachineSpec, folder: RunFolder
+) -> Any:
+    """Compile what pays for it: runs of many FLOPs, not sharded, and only where there is a compiler.
 
     By the run's size, never by what happens to be free: compiled and plain arithmetic differ in their last bits.
     """
-    if machine.compile_from_flops is None or run.budget_flops < machine.compile_from_flops:
+    if machine.compile_from_flops is None or run.budget_flops < machine.compile_from_flops or is_sharded(fabric):
         return loss_of
     on_cpu = machine.accelerator == "cpu"
     if on_cpu and shutil.which(os.environ.get("CXX", "g++")) is None:
         log.warning("run %s is not compiled: there is no C++ compiler (g++, or the one that CXX names)", run.run_id)
         return loss_of
-    if not folder.compiled_whole.exists():  # a kill in the midst of it leaves libraries that can't be loaded
+    # A kill in the midst of it leaves libraries that can't be loaded.
+    if fabric.is_global_zero and not folder.compiled_whole.exists():
         shutil.rmtree(folder.compiled_whole.parent, ignore_errors=True)
+    fabric.barrier()
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder.compiled_whole.parent.resolve())
     from torch._inductor import config as inductor_config
 
@@ -211,9 +252,12 @@ def _cut_back(folder: RunFolder, step: int) -> None:
 
 def _save(fabric: Fabric, folder: RunFolder, state: dict[str, Any], progress: _Progress) -> None:
     """Keep the state of this step instead of the one before, after the rows that lead to it."""
-    with folder.metrics.open("a") as file:  # its rows up to here are not made again
-        os.fsync(file.fileno())
+    if fabric.is_global_zero:
+        with folder.metrics.open("a") as file:  # its rows up to here are not made again
+            os.fsync(file.fileno())
     path = _save_as(fabric, folder.checkpoint, progress.step, {**state, "progress": vars(progress).copy()})
+    if not fabric.is_global_zero:
+        return
     for older in path.parent.glob(f"{folder.checkpoint.stem}-*.pt"):
         if older != path:
             older.unlink()
@@ -224,37 +268,42 @@ def _save(fabric: Fabric, folder: RunFolder, state: dict[str, Any], progress: _P
 def _save_as(fabric: Fabric, pointer: Path, step: int, state: dict[str, Any]) -> Path:
     """Write the state, then point at it; a kill in between leaves the older pair whole."""
     path = pointer.with_name(f"{pointer.stem}-{step}.pt")
-    fabric.save(path, state)
-    write_json(pointer, {"file": path.name, "sha256": sha256_of_file(path)})
+    whole = whole_state(fabric, state)
+    if fabric.is_global_zero:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(whole, path)
+        write_json(pointer, {"file": path.name, "sha256": sha256_of_file(path)})
     return path
 
 
 def _restore(fabric: Fabric, run: PlannedRun, folder: RunFolder, state: dict[str, Any]) -> _Progress:
-    """Load the run's own checkpoint, or the state where it branches off another run, or start at the beginning."""
+    """Load what the first rank finds: one that looked for itself might see an older file on a shared disk."""
+    path = fabric.broadcast(_newest_state(run, folder) if fabric.is_global_zero else None)
+    if path is None:
+        return _Progress()
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    for key, value in state.items():
+        if isinstance(value, torch.nn.Module):
+            load_module(value, saved[key])
+        else:
+            load_optimizer(value, saved[key])
+    return _Progress(**(saved["progress"] or {"step": run.branches_at_step}))
+
+
+def _newest_state(run: PlannedRun, folder: RunFolder) -> Path | None:
+    """The run's own checkpoint, or the state where it branches off another run, or None: start at the beginning."""
     if folder.checkpoint.exists():
         try:
-            return _Progress(**_load(fabric, folder.checkpoint, state))
+            return folder.checkpoint_state()
         except CorruptFile as error:
             aside = set_aside(folder.checkpoint)
             log.warning("%s; set aside as %s, the run starts again", error, aside.name)
     if run.branches_from:
         try:
-            _load(fabric, RunFolder(folder.path.with_name(run.branches_from)).kept, state)
-            return _Progress(step=run.branches_at_step)
+            return saved_state(RunFolder(folder.path.with_name(run.branches_from)).kept)
         except CorruptFile as error:
             log.warning("run %s can't branch from %s (%s); it is trained alone", run.run_id, run.branches_from, error)
-    return _Progress()
-
-
-def _load(fabric: Fabric, pointer: Path, state: dict[str, Any]) -> dict[str, Any]:
-    """Fill model and optimizers; returns the progress saved with them.
-
-    Raises:
-        CorruptFile: what ``pointer`` names is missing or damaged; nothing was filled.
-    """
-    filled: dict[str, Any] = {**state, "progress": None}
-    fabric.load(saved_state(pointer), filled, weights_only=True)
-    return filled["progress"]
+    return None
 
 
 # ---- train.json -------------------------------------------------------------------------------
@@ -283,6 +332,11 @@ def _finish(
         "train_seconds": seconds,
         "code_sha256": code_sha256(),
         "libraries": library_versions(),
-        "machine": {"accelerator": machine.accelerator, "precision": machine.precision, "host": platform.node()},
+        "machine": {
+            "accelerator": machine.accelerator,
+            "precision": machine.precision,
+            **vars(devices_of(run, machine)),
+            "host": platform.node(),
+        },
     }
     write_json(folder.train, summary)

@@ -5,6 +5,7 @@ from torch import nn
 
 from models.transformer import Decoder
 from sweep.folder import RunFolder
+from sweep.ranks import connected
 from sweep.run_spec import PlannedRun
 
 
@@ -16,7 +17,7 @@ def load_model(
     Raises:
         CorruptFile: the checkpoint is damaged.
     """
-    fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
+    fabric = connected(accelerator, precision)
     model = fabric.setup_module(Decoder(run.spec.model, run.spec.parametrization))
     fabric.load(folder.checkpoint_state(), {"model": model}, weights_only=True)
     return fabric, model.eval()

@@ -20,8 +20,9 @@ from multiprocessing.process import BaseProcess
 
 from sweep.capability import capability_of, problems_of, solved_summary
 from sweep.data import Corpus
+from sweep.devices import Devices, devices_of, fork_ranks
 from sweep.folder import HASH_KEY, RunFolder, SweepFolder, locked, read_json, write_json
-from sweep.lease import Fenced, Holder, fenced, take
+from sweep.lease import Fenced, Holder, fenced, holder_of, take
 from sweep.progress import Progress
 from sweep.provenance import utc_now
 from sweep.run_spec import Plan, PlannedRun
@@ -57,6 +58,7 @@ def run_all(runs: list[PlannedRun], job: Job) -> bool:
     How each ended is in its folder. An interrupt (Ctrl-C, SIGTERM) reaches the workers, which save
     and stop; what is not done goes on at the next launch.
     """
+
     import lightning.fabric  # noqa: F401  (before the fork: every worker would import it again)
     import torch  # noqa: F401
 
@@ -117,8 +119,23 @@ def _report_end(run_id: str, exit_code: int | None, folder: SweepFolder) -> None
 
 
 def _worker(run: PlannedRun, job: Job, parent_pid: int) -> None:
-    import torch
+    should_stop = stop_when_asked(parent_pid)
+    folder = job.folder.run(run.run_id)
+    if job.holder is not None:
+        take(folder.lease, job.holder)
+    for _ in range(
+        _LOCK_TRIES if job.holder is None else _LEASE_TRIES
+    ):  # ``status`` holds the lock for an instant when it looks whether a run is alive
+        with locked(folder.lock) as free:
+            if free:
+                os._exit(do_run(run, job, should_stop))
+        time.sleep(_POLL_SECONDS)
+    log.warning("run %s is held by another process", run.run_id)
+    os._exit(EXIT_STOPPED)
 
+
+def stop_when_asked(parent_pid: int) -> Callable[[], bool]:
+    """Whether this process was asked to stop since, by SIGTERM or SIGUSR1, or its parent is gone."""
     stop_asked = False
 
     def ask_to_stop(*_: object) -> None:
@@ -128,28 +145,24 @@ def _worker(run: PlannedRun, job: Job, parent_pid: int) -> None:
     signal.signal(signal.SIGTERM, ask_to_stop)
     signal.signal(signal.SIGUSR1, ask_to_stop)  # Slurm sends it to every process of a job
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends Ctrl-C to all; the parent passes it on
-    # By role, never by what happens to be idle: thread counts can change the last bits of a sum.
-    target_threads = job.machine.target_threads or os.cpu_count() or 1
-    torch.set_num_threads(target_threads if run.role == "target" else 1)
-    keep_freed_memory()
+    return lambda: stop_asked or os.getppid() != parent_pid
 
-    def asked_or_orphaned() -> bool:
-        return stop_asked or os.getppid() != parent_pid
 
-    folder = job.folder.run(run.run_id)
-    should_stop: Callable[[], bool] = asked_or_orphaned
-    tries = _LOCK_TRIES
-    if job.holder is not None:
-        take(folder.lease, job.holder)
-        should_stop = fenced(asked_or_orphaned, folder.lease, job.holder)
-        tries = _LEASE_TRIES
-    for _ in range(tries):  # ``status`` holds the lock for an instant when it looks whether a run is alive
-        with locked(folder.lock) as free:
-            if free:
-                os._exit(_train_and_evaluate(run, job, folder, should_stop))
-        time.sleep(_POLL_SECONDS)
-    log.warning("run %s is held by another process", run.run_id)
-    os._exit(EXIT_STOPPED)
+def do_run(run: PlannedRun, job: Job, should_stop: Callable[[], bool]) -> int:
+    """Train and evaluate, as one rank if srun started this process as such, else on all devices of the run.
+
+    Returns the exit code: of several ranks forked here, 1 if one failed and ``EXIT_STOPPED`` if one was stopped.
+    """
+    devices = devices_of(run, job.machine)
+    if devices.num_ranks == 1 or devices.started_by_srun:
+        return _train_and_evaluate(run, job, devices, should_stop)
+    own_pid = os.getpid()
+
+    def be_rank() -> int:
+        return _train_and_evaluate(run, job, devices, stop_when_asked(own_pid))
+
+    codes = set(fork_ranks(devices, be_rank, should_stop, good_codes=(0, EXIT_STOPPED)))
+    return 1 if codes - {0, EXIT_STOPPED} else max(codes)
 
 
 def keep_freed_memory() -> None:
@@ -164,19 +177,34 @@ def keep_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, 1 << 30)
 
 
-def _train_and_evaluate(run: PlannedRun, job: Job, folder: RunFolder, should_stop: Callable[[], bool]) -> int:
-    """The worker's exit code; a failure is written to train.json with its last words."""
+def _train_and_evaluate(run: PlannedRun, job: Job, devices: Devices, should_stop: Callable[[], bool]) -> int:
+    """The exit code of a worker, or of one of a run's ranks: they train together, the first does all the rest.
+
+    A failure is written to train.json with its last words.
+    """
+    import torch
+
     from sweep.evaluate import evaluate
     from sweep.solve import solve
     from sweep.tracking import training_mirror
     from sweep.train import Stopped, train
 
-    mirror = training_mirror(job.plan, run, job.wandb_mode, job.machine, job.folder)
+    # By role, never by what happens to be idle: thread counts can change the last bits of a sum.
+    target_threads = (job.machine.target_threads or os.cpu_count() or 1) // devices.per_node
+    torch.set_num_threads(max(1, target_threads) if run.role == "target" else 1)
+    keep_freed_memory()
+    folder, is_first = job.folder.run(run.run_id), devices.rank == 0
+    if job.holder is not None:
+        should_stop = fenced(should_stop, folder.lease, job.holder)
+    wandb_mode = job.wandb_mode if is_first else "disabled"
+    mirror = training_mirror(job.plan, run, wandb_mode, job.machine, job.folder)
     try:
         if not folder.train.exists():
             train(run, folder, job.corpus, job.machine, mirror, should_stop, job.seal_sha256)
         else:
             mirror.replay(folder.rows())
+        if not is_first:
+            return 0
         if folder.state().status != "diverged":
             evaluated = folder.eval.exists()  # and only samples are missing
             result = read_json(folder.eval) if evaluated else evaluate(run, folder, job.corpus, job.machine)
@@ -200,7 +228,8 @@ def _train_and_evaluate(run: PlannedRun, job: Job, folder: RunFolder, should_sto
         if _disk_is_full(folder):
             reason = f"the disk that holds {folder.path} is full ({reason})"
         log.error("run %s failed: %s\n%s", run.run_id, reason, traceback.format_exc())
-        if folder.train.exists():  # trained well: only the evaluation has to be made again
+        lost = job.holder is not None and holder_of(folder.lease) != job.holder
+        if not is_first or lost or folder.train.exists():  # trained well: only the evaluation has to be made again
             return 1
         failure = {"run_id": run.run_id, "status": "failed", "reason": reason, "step": 0, "finished_utc": utc_now()}
         with suppress(OSError):  # nothing can be written: the log has said why

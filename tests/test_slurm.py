@@ -299,3 +299,27 @@ def test_submissions_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert read_submission(folder, 3) == written
     with pytest.raises(SweepError, match=r"4\.json can't be read"):
         read_submission(folder, 4)
+
+
+@pytest.mark.slow
+def test_a_target_on_two_tasks_of_a_node_survives_its_time_limit(
+    cluster: SlurmCluster, tmp_path: Path, base: Path, finished: Path
+) -> None:
+    """srun starts both ranks; warned of the limit they stop at one step, and go on to the same loss as forked ranks."""
+    two = ["machine.devices=2", "machine.strategy=ddp", "machine.slurm.target_cpus=1"]
+    done = launch(cluster, tmp_path, base / "cache", *two)
+    assert done.returncode == 0, done.stderr
+    sweep = tmp_path / "sweeps" / "finished"
+    folder = SweepFolder(sweep)
+    plan = read_plan(folder)
+    target = folder.run(plan.target.run_id)
+    until(lambda: bool(target.rows()) and target.state().step > 0)
+    (job,) = [line.split()[0] for line in cluster.run("squeue", "-h", "-o", "%A %j").splitlines() if ".target." in line]
+    cluster.run("scancel", "-s", "USR1", job)
+    until(lambda: (sweep / "report.html").exists() or not queued(cluster))
+    assert read_json(sweep / "slurm" / "1-target.json")["restart"] == 1, logs(sweep)
+    assert [row["step"] > 0 for row in target.rows() if row.get("event") == "resumed"] == [True]
+    machine = read_json(target.train)["machine"]
+    assert (machine["strategy"], machine["per_node"]) == ("ddp", 2)
+    alone, shared = read_json(finished / "verdict.json")["measured"], read_json(sweep / "verdict.json")["measured"]
+    assert shared == pytest.approx(alone, abs=1e-4)  # other order of additions, no other batch
