@@ -20,7 +20,7 @@ from multiprocessing.process import BaseProcess
 
 from sweep.capability import capability_of, problems_of, solved_summary
 from sweep.data import Corpus
-from sweep.folder import HASH_KEY, RunFolder, SweepFolder, locked, read_json, write_json
+from sweep.folder import RunFolder, SweepFolder, locked, read_json, write_json
 from sweep.lease import Fenced, Holder, fenced, take
 from sweep.progress import Progress
 from sweep.provenance import utc_now
@@ -168,10 +168,10 @@ def _train_and_evaluate(run: PlannedRun, job: Job, folder: RunFolder, should_sto
     """The worker's exit code; a failure is written to train.json with its last words."""
     from sweep.evaluate import evaluate
     from sweep.solve import solve
-    from sweep.tracking import training_mirror
+    from sweep.tracking import evaluated_summary, training_mirror
     from sweep.train import Stopped, train
 
-    mirror = training_mirror(job.plan, run, job.wandb_mode, job.machine, job.folder)
+    mirror = training_mirror(job.plan.name, run, job.wandb_mode, job.machine.wandb_project, job.folder.path)
     try:
         if not folder.train.exists():
             train(run, folder, job.corpus, job.machine, mirror, should_stop, job.seal_sha256)
@@ -180,7 +180,7 @@ def _train_and_evaluate(run: PlannedRun, job: Job, folder: RunFolder, should_sto
         if folder.state().status != "diverged":
             evaluated = folder.eval.exists()  # and only samples are missing
             result = read_json(folder.eval) if evaluated else evaluate(run, folder, job.corpus, job.machine)
-            mirror.summarise({key: value for key, value in result.items() if key not in ("run_id", HASH_KEY)})
+            mirror.summarise(evaluated_summary(result))
         capability = capability_of(job.plan)
         if capability is not None and folder.state().status == "done":
             counts = solve(run, folder, job.corpus, capability, should_stop)
