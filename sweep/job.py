@@ -20,7 +20,7 @@ from sweep.data import open_corpus
 from sweep.errors import SweepError, run_main
 from sweep.folder import CorruptFile, SweepFolder, open_sweep
 from sweep.lease import Holder, holder_here, holder_of
-from sweep.life import begin, end
+from sweep.life import begin, end, how_far
 from sweep.pending import pending, refuse_failures
 from sweep.pipeline import conclude, forecast, locked_sweep, seal_hash
 from sweep.run_spec import Plan, PlannedRun, read_plan
@@ -33,7 +33,6 @@ from sweep.workers import EXIT_STOPPED, Job, run_all
 log = logging.getLogger("sweep")
 
 _MAX_TRIES = 10
-_MAX_RESCUES = 3
 _DISK_WAIT_SECONDS, _DISK_POLL_SECONDS = 900.0, 5.0
 _PROBE_BYTES = 1 << 16
 
@@ -127,7 +126,7 @@ def _ended(plan: Plan, folder: SweepFolder, submission: Submission, runs: list[P
     """Whether all ``runs`` have ended; those that died without a word are submitted again.
 
     Raises:
-        SweepError: runs failed, or died again and again.
+        SweepError: runs failed, or nothing got any further since the submission.
     """
     capability = capability_of(plan)
     states = [folder.run(run.run_id).state() for run in runs]
@@ -137,14 +136,13 @@ def _ended(plan: Plan, folder: SweepFolder, submission: Submission, runs: list[P
         if state.status in ("planned", "running")
         or (state.status == "done" and not is_sampled(folder, run.run_id, capability))
     ]
-    gave_up = [
-        path for path in folder.path.glob(f"slurm/{submission.number}-*.json") if b'"failed"' in path.read_bytes()
-    ]
-    if not died or gave_up or submission.rescues >= _MAX_RESCUES or any(state.status == "failed" for state in states):
+    failed = any(state.status == "failed" for state in states)
+    if not died or failed or how_far(plan.runs, folder) == submission.stood:
         refuse_failures(runs, folder, capability)
         return True
     log.warning("%d runs are not done and nothing says why, such as %s; submitted again", len(died), died[0])
-    ids = submit_sweep(plan, folder, Path(submission.corpus_folder), submission.machine, submission.rescues + 1)
+    corpus = Path(submission.corpus_folder)
+    ids = submit_sweep(plan, folder, corpus, submission.machine, submission.command)
     log.info("slurm: %s", ids or "nothing submitted: they are in the queue")
     return False
 

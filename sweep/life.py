@@ -26,7 +26,7 @@ class Life:
     reason: str
     started_utc: str
     changed_utc: str
-    stood: str  # hash of how far the runs were at the start
+    stood: str  # how far the runs were at the start
     deaths: int  # starts in a row that ended without a word and without getting further
 
 
@@ -45,7 +45,7 @@ def begin(path: Path, holder: Holder, runs: list[PlannedRun], folder: SweepFolde
     Raises:
         SweepError: it has died too often without getting any further.
     """
-    stood = sha256_of([_how_far(run, folder) for run in runs])
+    stood = how_far(runs, folder)
     before = read_life(path) if path.exists() else None
     died = before is not None and before.state == "running" and before.stood == stood
     deaths = before.deaths + 1 if before is not None and died else 0
@@ -68,8 +68,12 @@ def end(begun: tuple[Path, Life], state: str, reason: str) -> None:
     write_json(path, asdict(replace(life, state=state, reason=reason, changed_utc=utc_now())))
 
 
-def _how_far(run: PlannedRun, folder: SweepFolder) -> list[int]:
-    """Grows with each checkpoint, result and batch of samples."""
-    files = folder.run(run.run_id)
-    paths = (files.checkpoint, files.train, files.eval, files.samples, files.counts)
-    return [path.stat().st_mtime_ns if path.exists() else 0 for path in paths]
+def how_far(runs: list[PlannedRun], folder: SweepFolder) -> str:
+    """A hash that changes when any of the runs gets further: by a checkpoint, a result or a batch of samples."""
+    marks = []
+    for run in runs:
+        files = folder.run(run.run_id)
+        at = files.checkpoint.read_text(errors="replace") if files.checkpoint.exists() else ""
+        sizes = [path.stat().st_size if path.exists() else 0 for path in (files.train, files.eval, files.samples)]
+        marks.append([at, *sizes, files.counts.exists()])
+    return sha256_of(marks)

@@ -5,6 +5,8 @@ and a finished run in a sweep beside this one (same id, so same result) is taken
 """
 
 import logging
+import shlex
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,10 +25,10 @@ from sweep.optimum import summary as optimum_summary
 from sweep.pending import check_disk, pending, refuse_failures, take_over
 from sweep.plan import freeze_plan, make_plan
 from sweep.report import write_report
-from sweep.run_spec import Plan, PlannedRun
+from sweep.run_spec import Plan, PlannedRun, read_plan
 from sweep.seal import seal_sweep, seen_before
 from sweep.spec import MachineSpec, SweepSpec, check
-from sweep.status import status_of
+from sweep.status import run_rows
 from sweep.submission import in_queue, submissions
 from sweep.submit import submit_sweep
 from sweep.tracking import decide_mode, track_sweep
@@ -61,7 +63,8 @@ def run_pipeline(spec: SweepSpec) -> int:
 
 def _submit(plan: Plan, folder: SweepFolder, corpus: Corpus, machine: MachineSpec) -> int:
     """Hand what is neither done nor in the queue to Slurm."""
-    submitted = submit_sweep(plan, folder, corpus.folder, machine)
+    command = shlex.join(["python", "-m", "sweep.launch", *sys.argv[1:]])
+    submitted = submit_sweep(plan, folder, corpus.folder, machine, command)
     for stage, job_ids in submitted.items():
         log.info("slurm: %s %s", stage, " ".join(job_ids))
     if not submitted:
@@ -214,7 +217,7 @@ def refuse_queued(folder: SweepFolder) -> None:
 
 def sweep_results(folder: SweepFolder, verdict: dict[str, Any]) -> dict[str, Any]:
     """What the sweep's own wandb run shows."""
-    rows = status_of(folder)["runs"]
+    rows = run_rows(read_plan(folder), folder)
     fit = read_json(folder.fit)
     keys = ("law", "coefficients", "prediction", "low", "high", "level", "target_flops", "warnings")
     pass_rates = fit["capability"] and sealed_part(fit["capability"])

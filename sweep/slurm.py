@@ -118,10 +118,11 @@ def _call(command: list[str]) -> str:
                 "log in there (or load its Slurm module), or launch on this machine with machine=local",
             ) from error
         except subprocess.TimeoutExpired as error:
+            words = b"".join(part for part in (error.stdout, error.stderr) if isinstance(part, bytes)).decode().strip()
             raise SweepError(
-                f"{program} did not answer within {_TIMEOUT_SECONDS:g} s",
-                "a Slurm controller that answers",
-                "see whether scontrol ping reports it up, then launch again",
+                f"{program} did not come to an end within {_TIMEOUT_SECONDS:g} s ({words or 'it said nothing'})",
+                "a Slurm controller that answers, and room in its queue",
+                "see scontrol ping and squeue; if the queue is full, wait or raise machine.slurm.element_minutes",
             ) from error
         said = (done.stderr.strip() or done.stdout.strip()).replace("\n", "; ")
         if done.returncode == 0:

@@ -31,7 +31,9 @@ class Submission:
     groups: list[list[str]]
     machine: MachineSpec
     corpus_folder: str
-    rescues: int  # submissions that jobs made by themselves since the last launch, because elements had died
+    target: str  # its run id; empty without one
+    command: str  # that launched the sweep
+    stood: str  # how far the runs were then (sweep/life.py)
 
     @property
     def slurm(self) -> SlurmSpec:

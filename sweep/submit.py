@@ -5,6 +5,7 @@ dependency on a job that Slurm has forgotten counts as fulfilled.
 """
 
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from sweep import slurm
 from sweep.capability import capability_of
 from sweep.errors import SweepError
 from sweep.folder import SweepFolder
+from sweep.life import how_far
 from sweep.packing import Group, estimate, pack, time_limit_minutes
 from sweep.pending import pending, take_over
 from sweep.run_spec import Plan, PlannedRun
@@ -26,6 +28,8 @@ from sweep.submission import (
     Submission,
     in_queue,
     job_name,
+    life_of,
+    log_of,
     log_pattern,
     runs_in_queue,
     slurm_folder,
@@ -34,6 +38,7 @@ from sweep.submission import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
+_LOOK_SECONDS, _POLL_SECONDS = 5.0, 0.3
 _STAGE_MINUTES = 60  # fitting and sealing take seconds, bootstraps of many buckets minutes
 
 
@@ -48,12 +53,12 @@ class _Job:
 
 
 def submit_sweep(
-    plan: Plan, folder: SweepFolder, corpus_folder: Path, machine: MachineSpec, rescues: int = 0
+    plan: Plan, folder: SweepFolder, corpus_folder: Path, machine: MachineSpec, command: str
 ) -> dict[str, list[str]]:
     """Submit what is neither done nor in the queue, and the stages after it; returns job ids by stage, if any.
 
     Stages of an earlier submission that have not begun are replaced, as they would not wait for what is new.
-    ``rescues`` counts the submissions since a user's own that a job made, because elements had died.
+    ``command`` is what launched the sweep.
 
     Raises:
         SweepError: Slurm refuses a job; those that it took before are cancelled.
@@ -77,7 +82,10 @@ def submit_sweep(
 
     number = max(submissions(folder), default=0) + 1
     run_ids = [group.run_ids for group in groups]
-    submission = Submission(number, run_ids, machine, str(corpus_folder.resolve()), rescues)
+    target = plan.target.run_id if plan.has_target else ""
+    submission = Submission(
+        number, run_ids, machine, str(corpus_folder.resolve()), target, command, how_far(plan.runs, folder)
+    )
     for job in jobs:
         slurm.test(*_call(job, folder, submission))
     write_submission(folder, submission)
@@ -89,10 +97,34 @@ def submit_sweep(
         for job in jobs:
             waits_for = [*in_work.get(job.after or "", []), *ids.get(job.after or "", [])]
             ids.setdefault(job.stage, []).append(slurm.submit(*_call(job, folder, submission, waits_for)))
+        if groups:
+            _watch_first_start(folder, submission, f"{ids[RUNS][0]}_0")
     except SweepError:
-        slurm.cancel([job_id for submitted in ids.values() for job_id in submitted])
+        slurm.cancel(
+            [job_id for stage in reversed(ids) for job_id in ids[stage]]
+        )  # who waits first: else it would start
         raise
     return ids
+
+
+def _watch_first_start(folder: SweepFolder, submission: Submission, first: str) -> None:
+    """Look a moment whether the first element starts; an idle cluster tells at once what is wrong with all of them.
+
+    Raises:
+        SweepError: it ended without having written anything.
+    """
+    deadline = time.monotonic() + _LOOK_SECONDS
+    while not life_of(folder, submission.number, 0).exists() and time.monotonic() < deadline:
+        gone = first not in {element.job.job_id for element in in_queue(folder)}
+        if gone and not life_of(folder, submission.number, 0).exists():
+            log_file = log_of(folder, submission.number, RUNS, first)
+            said = log_file.read_text(errors="replace").strip() if log_file.exists() else "not even a log"
+            raise SweepError(
+                f"job {first} started and ended at once and left nothing in {slurm_folder(folder)} ({said})",
+                f"nodes that see {folder.path.resolve()} and {sys.executable}; all jobs of this launch are cancelled",
+                "put sweeps_dir, machine.cache_dir and .venv on a disk that the nodes share, then launch again",
+            )
+        time.sleep(_POLL_SECONDS)
 
 
 def _left(plan: Plan, folder: SweepFolder, elements: list[Element]) -> list[PlannedRun]:

@@ -69,6 +69,9 @@ PartitionName=urgent Nodes=ALL MaxTime=INFINITE PriorityTier=10 PreemptMode=OFF
 """
 
 
+_HIDE = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"')
+
+
 def why_no_slurm() -> str:
     """Why no cluster can be started on this machine; empty if one can."""
     if missing := [program for program in PROGRAMS if shutil.which(program, path=_SEARCH_PATH) is None]:
@@ -96,6 +99,7 @@ class SlurmCluster:
         num_nodes, cpus, memory_mb, gpus: how many nodes, and what each claims to have.
         max_array_size: the largest index of a job array plus one.
         extra_config: lines to be added to slurm.conf.
+        hidden: a folder that the nodes don't see, as if no disk were shared (needs root).
     """
 
     def __init__(
@@ -107,6 +111,7 @@ class SlurmCluster:
         gpus: int = 2,
         max_array_size: int = 1001,
         extra_config: str = "",
+        hidden: Path | None = None,
     ) -> None:
         self.folder = folder.resolve()
         if len(str(self.folder)) > _MAX_FOLDER_LENGTH:
@@ -119,6 +124,7 @@ class SlurmCluster:
         self._gpus = gpus
         self._max_array_size = max_array_size
         self._extra_config = extra_config
+        self._node_prefix = [*_HIDE, str(hidden)] if hidden is not None else []
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
@@ -128,7 +134,7 @@ class SlurmCluster:
             self._wait(lambda: (self.folder / "munge.socket").exists(), "munged to listen")
             self._start_daemon("slurmctld", "slurmctld", "-D")
             for node in self.nodes:
-                self._start_daemon(node, "slurmd", "-D", "-N", node)
+                self._start_daemon(node, *self._node_prefix, "slurmd", "-D", "-N", node)
             self._wait(lambda: all(map(self._is_up, self.nodes)), "idle nodes")
         except BaseException:
             self.stop()
@@ -166,7 +172,7 @@ class SlurmCluster:
 
     def start_slurmd(self, node: str) -> None:
         """Start a node's daemon, after ``kill_slurmd``, and wait until the controller counts on the node."""
-        self._start_daemon(node, "slurmd", "-D", "-N", node)
+        self._start_daemon(node, *self._node_prefix, "slurmd", "-D", "-N", node)
         self._wait(lambda: self._is_up(node), f"node {node}")
 
     def stop(self) -> None:

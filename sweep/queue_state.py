@@ -1,0 +1,100 @@
+"""What Slurm's queue and the elements' own files say of a sweep's jobs, joined."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from sweep.errors import SweepError
+from sweep.folder import SweepFolder
+from sweep.life import Life, read_life
+from sweep.submission import RUNS, TARGET, Element, in_queue, life_of, log_of, read_submission, submissions
+
+_LOG_LINES = 4
+
+
+@dataclass(frozen=True)
+class RunJob:
+    """The newest job that was to train a run."""
+
+    job_id: str
+    state: str  # as the queue says, or how its own file ends
+    restarts: int
+    in_queue: bool
+
+    @property
+    def how_it_ended(self) -> str:
+        return "died without a word" if self.state == "running" else f"is {self.state}"
+
+
+@dataclass
+class QueueState:
+    jobs: dict[str, RunJob] = field(default_factory=dict)  # by run id
+    counts: dict[str, int] = field(default_factory=dict)  # of jobs in the queue, such as "runs PENDING (Priority)"
+    failed: list[dict[str, object]] = field(default_factory=list)
+    command: str = ""  # that launches the sweep
+    error: str = ""  # why the queue can't be asked
+
+
+def queue_state(folder: SweepFolder) -> QueueState:
+    """The jobs of a sweep; empty if it was never on a cluster."""
+    numbers = submissions(folder)
+    if not numbers:
+        return QueueState()
+    state = QueueState()
+    elements: list[Element] = []
+    try:
+        elements = in_queue(folder)
+    except SweepError as error:
+        state.error = str(error)
+    state.counts = dict(Counter(_kind(element) for element in elements))
+    queued = {(e.number, TARGET if e.stage == TARGET else e.group): e for e in elements if e.stage in (RUNS, TARGET)}
+    seen: set[str] = set()
+    traceless: list[str] = []
+    for number in reversed(numbers):
+        submission = read_submission(folder, number)
+        state.command = state.command or submission.command
+        parts: list[tuple[int | str, list[str]]] = [*enumerate(submission.groups), (TARGET, [submission.target])]
+        for part, run_ids in parts:
+            element, path = queued.get((number, part)), life_of(folder, number, part)
+            life = read_life(path) if path.exists() else None
+            job = _job(element, life)
+            if job is None:
+                if part != TARGET and not state.error and not seen.issuperset(run_ids):
+                    traceless.append(f"{number}-{part}")
+                    seen |= set(run_ids)
+                continue
+            new = [run_id for run_id in run_ids if run_id not in seen]
+            seen |= set(new)
+            state.jobs |= dict.fromkeys(new, job)
+            if (
+                new
+                and life is not None
+                and not job.in_queue
+                and life.state in ("failed", "running")
+                and not state.error
+            ):
+                state.failed.append(_failure(folder, number, part, life))
+    if traceless:
+        how = (
+            f"left the queue without a trace: cancelled as it waited, or its node does not see {folder.path.resolve()}"
+        )
+        state.failed.append({"job": f"{len(traceless)} elements", "part": f"{traceless[0]} ...", "how": how, "log": []})
+    return state
+
+
+def _kind(element: Element) -> str:
+    waits = element.job.state == "PENDING" and element.job.reason not in ("None", "")
+    return f"{element.stage} {element.job.state.lower()}" + (f" ({element.job.reason})" if waits else "")
+
+
+def _job(element: Element | None, life: Life | None) -> RunJob | None:
+    if element is not None:
+        return RunJob(element.job.job_id, element.job.state, life.restart if life else 0, in_queue=True)
+    return RunJob(life.element, life.state, life.restart, in_queue=False) if life else None
+
+
+def _failure(folder: SweepFolder, number: int, part: int | str, life: Life) -> dict[str, object]:
+    stage = TARGET if part == TARGET else RUNS
+    log = log_of(folder, number, stage, life.element)
+    lines = log.read_text(errors="replace").splitlines()[-_LOG_LINES:] if log.exists() else []
+    how = f"failed: {life.reason}" if life.state == "failed" else f"died on {life.host} without a word"
+    return {"job": life.element, "part": f"{number}-{part}", "how": how, "log": lines}

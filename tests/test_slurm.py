@@ -1,0 +1,301 @@
+"""A sweep on a real Slurm: the chain goes through by itself, and what a cluster does to jobs changes no loss."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweep import slurm as slurm_commands
+from sweep.errors import SweepError
+from sweep.folder import SweepFolder, read_json
+from sweep.pipeline import run_pipeline
+from sweep.run_spec import read_plan
+from tests import tiny
+from tests.slurm_cluster import SlurmCluster, why_no_slurm
+from tests.test_train import measured
+
+ON_SLURM = ["machine=slurm", "machine.tracking=none", "machine.target_threads=2", "machine.slurm.memory=1G"]
+ONE_EACH = ["machine.slurm.element_minutes=0.001"]
+
+
+@pytest.fixture
+def cluster(slurm: SlurmCluster) -> Iterator[SlurmCluster]:
+    """The session's cluster, its queue empty again afterwards."""
+    yield slurm
+    if jobs := slurm.run("squeue", "--noheader", "--format", "%F").split():
+        slurm.run("scancel", *jobs)
+    until(lambda: not slurm.run("squeue", "--noheader"))
+
+
+@pytest.fixture
+def own() -> Iterator[Callable[..., SlurmCluster]]:
+    """Makes a one-node cluster of the test's own, with settings of its own."""
+    if reason := why_no_slurm():
+        pytest.skip(f"no Slurm: {reason}")
+    with contextlib.ExitStack() as stack:
+
+        def make(**settings: Any) -> SlurmCluster:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="slurm-"))
+            return stack.enter_context(SlurmCluster(Path(folder), num_nodes=1, **settings))
+
+        yield make
+
+
+def until(is_so: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def on(cluster: SlurmCluster, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", module, *arguments]
+    environment = {**os.environ, **cluster.environment}
+    return subprocess.run(command, cwd=tiny.ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def launch(cluster: SlurmCluster, base: Path, cache: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    places = [f"sweeps_dir={base}/sweeps", f"machine.cache_dir={cache}", "name=finished"]
+    return on(cluster, "sweep.launch", *tiny.OVERRIDES, *places, *ON_SLURM, *more)
+
+
+def status(cluster: SlurmCluster, sweep: Path) -> dict[str, Any]:
+    return json.loads(on(cluster, "sweep.status", str(sweep), "--json").stdout)
+
+
+def queued(cluster: SlurmCluster) -> list[str]:
+    return cluster.run("squeue", "--noheader", "-r", "--format", "%i %T").splitlines()
+
+
+def logs(sweep: Path) -> str:
+    return "\n".join(f"{path.name}: {path.read_text()}" for path in sorted((sweep / "slurm" / "logs").glob("*")))
+
+
+@pytest.mark.slow
+def test_the_chain_goes_through_by_itself_and_gives_what_this_machine_gives(
+    cluster: SlurmCluster, tmp_path: Path, base: Path, finished: Path
+) -> None:
+    """Two launches in a row: the second submits nothing. Losses, forecast and verdict are those of a local sweep."""
+    first = launch(cluster, tmp_path, base / "cache", *ONE_EACH)
+    assert first.returncode == 0, first.stderr
+    assert re.search(r"slurm: runs \d+\nslurm: forecast \d+\nslurm: target \d+\nslurm: report \d+\n", first.stderr)
+    before = len(queued(cluster))
+    second = launch(cluster, tmp_path, base / "cache", *ONE_EACH)
+    assert "nothing submitted" in second.stderr
+    assert len(queued(cluster)) <= before
+    sweep = tmp_path / "sweeps" / "finished"
+    until(lambda: (sweep / "report.html").exists() or not queued(cluster))
+    assert measured(sweep) == measured(finished), logs(sweep)
+    for name, key in (("fit.json", "prediction"), ("fit.json", "low"), ("verdict.json", "held")):
+        assert read_json(sweep / name)[key] == read_json(finished / name)[key]
+    until(lambda: not queued(cluster))
+    after = status(cluster, sweep)
+    assert {run["status"] for run in after["runs"]} == {"done"}
+    assert {run["requeued"] for run in after["runs"]} == {0}
+    assert after["next"].startswith("nothing: see")
+    assert len({run["job"] for run in after["runs"]}) == 7
+    third = launch(cluster, tmp_path, base / "cache", *ONE_EACH)
+    assert "nothing submitted" in third.stderr
+    assert queued(cluster) == []
+
+
+@pytest.mark.slow
+def test_requeues_kills_and_the_time_limit_lose_nothing(
+    cluster: SlurmCluster, tmp_path: Path, base: Path, finished: Path
+) -> None:
+    """All small runs in one element: warned of its time limit, killed, requeued. The target: preempted."""
+    quick = ["machine.checkpoint_seconds=0.2"]
+    done = launch(cluster, tmp_path, base / "cache", *quick)
+    assert done.returncode == 0, done.stderr
+    sweep = tmp_path / "sweeps" / "finished"
+    folder = SweepFolder(sweep)
+    plan = read_plan(folder)
+    (element,) = [line.split()[0] for line in queued(cluster) if "_" in line]
+
+    def restarts(part: str) -> int:
+        life = sweep / "slurm" / f"1-{part}.json"
+        return read_json(life)["restart"] if life.exists() else -1
+
+    def steps() -> int:
+        return sum(folder.run(run.run_id).state().step for run in plan.fit_runs)
+
+    def in_the_midst_of(part: str) -> None:
+        begun = steps()
+        until(lambda: restarts(part) == expected and steps() > begun)
+
+    expected = 0
+    in_the_midst_of("0")
+    cluster.run("scancel", "-s", "USR1", element)
+    expected = 1
+    in_the_midst_of("0")
+    for pid in cluster.processes():
+        if b"sweep.job\0runs" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)
+    expected = 2
+    in_the_midst_of("0")
+    cluster.run("scontrol", "requeue", element)
+    target = folder.run(plan.target.run_id)
+    until(lambda: bool(target.rows()) and target.state().step > 0)
+    preempts = ["--partition=urgent", "--nodes=2", "--exclusive", "--wrap", "sleep 1", f"--output={tmp_path}/urgent"]
+    cluster.run("sbatch", *preempts)
+    until(lambda: (sweep / "report.html").exists() or not queued(cluster))
+    assert measured(sweep) == measured(finished), logs(sweep)
+    assert (restarts("0"), restarts("target")) == (3, 1)
+    for run in plan.runs:
+        rows = [row["step"] for row in folder.run(run.run_id).rows() if "event" not in row]
+        assert rows == sorted(set(rows))
+        assert rows[-1] == run.spec.num_steps
+
+
+@pytest.mark.slow
+def test_cancelled_jobs_stay_cancelled_and_a_launch_goes_on(
+    cluster: SlurmCluster, tmp_path: Path, base: Path, finished: Path
+) -> None:
+    assert launch(cluster, tmp_path, base / "cache").returncode == 0
+    sweep = tmp_path / "sweeps" / "finished"
+    folder = SweepFolder(sweep)
+    until(lambda: any(folder.run(run.run_id).state().step for run in read_plan(folder).fit_runs))
+    here = tiny.run("sweep.launch", *tiny.overrides(tmp_path, "finished", f"machine.cache_dir={base}/cache"))
+    assert here.returncode == 2 or "is not on the path" in here.stderr  # no train on two machines
+    assert on(cluster, "sweep.cancel", str(sweep)).stdout.startswith("cancelled: ")
+    until(lambda: not queued(cluster))
+    time.sleep(1)
+    assert queued(cluster) == []
+    stopped = status(cluster, sweep)
+    assert "go on with: python -m sweep.launch " in stopped["next"]
+    assert "machine=slurm" in stopped["next"]
+    assert on(cluster, "sweep.cancel", str(sweep)).stdout.startswith("no job of ")
+    assert launch(cluster, tmp_path, base / "cache").returncode == 0
+    until(lambda: (sweep / "report.html").exists() or not queued(cluster))
+    assert measured(sweep) == measured(finished), logs(sweep)
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_twice_stops_and_is_named(cluster: SlurmCluster, tmp_path: Path, base: Path) -> None:
+    """A folder where a file should be: writing the first checkpoint fails, again and again."""
+    assert launch(cluster, tmp_path, base / "cache", "machine.slurm.extra=[--hold]").returncode == 0
+    sweep = tmp_path / "sweeps" / "finished"
+    folder = SweepFolder(sweep)
+    victim = folder.run(read_plan(folder).fit_runs[1].run_id)
+    (victim.path / "checkpoint").parent.mkdir(parents=True)
+    (victim.path / "checkpoint").write_text("in the way")
+    cluster.run("scontrol", "release", *{line.split()[0].split("_")[0] for line in queued(cluster)})
+    until(lambda: not queued(cluster))
+    after = status(cluster, sweep)
+    states = {run["run_id"]: run for run in after["runs"]}
+    failed = states[victim.path.name]
+    assert failed["status"] == "failed"
+    assert "checkpoint" in failed["reason"]
+    assert [run["status"] for run in after["runs"]].count("done") == 5
+    assert not folder.seal.exists()
+    (job,) = after["queue"]["failed_jobs"]
+    assert victim.path.name in " ".join([job["how"], *job["log"]])
+    assert "mend what stopped the 1 failed runs, then go on with" in after["next"]
+    assert logs(sweep).count("failed: ") == 2  # tried twice
+    assert f"{victim.path.name}" in on(cluster, "sweep.status", str(sweep)).stdout
+    (victim.path / "checkpoint").unlink()
+    assert launch(cluster, tmp_path, base / "cache").returncode == 0
+    until(lambda: (sweep / "report.html").exists() or not queued(cluster))
+    assert (sweep / "verdict.json").exists(), logs(sweep)
+
+
+@pytest.mark.slow
+def test_what_a_cluster_refuses_is_named_and_nothing_is_left_in_the_queue(
+    cluster: SlurmCluster, tmp_path: Path, base: Path
+) -> None:
+    for more, found, todo in (
+        (["machine.slurm.partition=nowhere"], "invalid partition", "sinfo lists"),
+        (['machine.slurm.gres="gpu:9"'], "node configuration is not available", "machine.slurm.gres"),
+        (["machine.slurm.extra=[--no-such]"], "unrecognized option", "mend what Slurm names"),
+        # Only the target is refused, after the arrays could be submitted: all or nothing.
+        (["machine.slurm.target_cpus=999"], "node configuration is not available", "ask for less"),
+    ):
+        refused = launch(cluster, tmp_path, base / "cache", *more)
+        assert refused.returncode == 2
+        assert found in refused.stderr
+        assert todo in refused.stderr
+        assert "Traceback" not in refused.stderr
+        assert queued(cluster) == []
+
+
+@pytest.mark.slow
+def test_arrays_are_no_longer_than_the_cluster_allows(
+    own: Callable[..., SlurmCluster], tmp_path: Path, base: Path
+) -> None:
+    cluster = own(max_array_size=4)
+    held = ["machine.slurm.extra=[--hold]", "machine.slurm.max_running=5"]
+    done = launch(cluster, tmp_path, base / "cache", *ONE_EACH, *held)
+    assert done.returncode == 0, done.stderr
+    arrays = re.search(r"slurm: runs (\d+) (\d+)\n", done.stderr)
+    assert arrays
+    first, second = arrays.groups()
+    elements = [line.split()[0] for line in queued(cluster) if "_" in line]
+    assert sorted(elements) == [f"{first}_{task}" for task in range(4)] + [f"{second}_{task}" for task in range(2)]
+    names = dict(line.split() for line in cluster.run("squeue", "-h", "-o", "%A %j").splitlines())
+    assert (names[first].rsplit(".", 1)[1], names[second].rsplit(".", 1)[1]) == ("0", "4")  # first group
+    for array in (first, second):
+        assert "ArrayTaskThrottle=2 " in cluster.run("scontrol", "show", "job", array)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can hide a folder from a node")
+def test_nodes_that_do_not_see_the_folder_are_told_at_the_launch(
+    own: Callable[..., SlurmCluster], tmp_path: Path, base: Path
+) -> None:
+    cluster = own(hidden=tmp_path)
+    blind = launch(cluster, tmp_path, base / "cache")
+    assert blind.returncode == 2
+    assert re.search(r"job \d+_0 started and ended at once and left nothing in", blind.stderr)
+    assert "put sweeps_dir, machine.cache_dir and .venv on a disk that the nodes share" in blind.stderr
+    until(lambda: not queued(cluster))
+
+
+@pytest.mark.slow
+def test_a_full_queue_leaves_nothing_half_submitted(
+    own: Callable[..., SlurmCluster], tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue takes the array of six and two jobs more; the next call of sbatch waits for ever."""
+    cluster = own(extra_config="MaxJobCount=8")
+    for name, value in cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(slurm_commands, "_TIMEOUT_SECONDS", 4.0)
+    places = [f"sweeps_dir={tmp_path}", f"machine.cache_dir={base}/cache"]
+    spec = tiny.spec_of(*tiny.OVERRIDES, *places, *ON_SLURM, *ONE_EACH, "machine.slurm.extra=[--hold]")
+    with pytest.raises(SweepError, match=r"sbatch did not come to an end .*temporarily un(.*\n)*.*queue is full"):
+        run_pipeline(spec)
+    until(lambda: not queued(cluster))
+
+
+def test_without_slurm_the_launch_says_what_is_missing(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    done = tiny.launch(base, "no_slurm", *ON_SLURM, f"sweeps_dir={tmp_path}")
+    assert done.returncode == 2
+    assert "squeue is not on the path" in done.stderr
+    assert "machine=local" in done.stderr
+    assert not (tmp_path / "no_slurm" / "slurm").exists()
+
+
+def test_submissions_come_back_as_they_were_written(tmp_path: Path) -> None:
+    from sweep.submission import Submission, read_submission, submissions, write_submission
+
+    folder = SweepFolder(tmp_path)
+    machine = tiny.spec_of("machine=slurm").machine
+    written = Submission(3, [["a", "b"], ["c"]], machine, "/corpus", "t", "python -m sweep.launch", "stood")
+    write_submission(folder, written)
+    (tmp_path / "slurm" / "3-0.json").write_text("{}")
+    assert submissions(folder) == [3]
+    assert read_submission(folder, 3) == written
+    with pytest.raises(SweepError, match=r"4\.json can't be read"):
+        read_submission(folder, 4)
