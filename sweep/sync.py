@@ -31,6 +31,7 @@ from sweep.folder import (
     sha256_of,
     write_json,
 )
+from sweep.humaneval.guard import die_with_parent
 from sweep.pipeline import sweep_results
 from sweep.run_spec import Plan, PlannedRun, read_plan
 from sweep.submission import read_submission, submissions
@@ -93,7 +94,8 @@ def sync_sweep(folder: SweepFolder, project: str) -> Synced:
             f"run python -m sweep.sync {folder.path} where both are to be had; until then all is safe on disk",
         )
     # Processes: where wandb fails, its service has to be started again, and takes all runs of its process with it.
-    with ProcessPoolExecutor(_NUM_PROCESSES, mp_context=multiprocessing.get_context("fork")) as processes:
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(_NUM_PROCESSES, mp_context=fork, initializer=die_with_parent) as processes:
         futures = {processes.submit(_send, upload): upload for upload in waiting}
         try:
             for future in as_completed(futures):

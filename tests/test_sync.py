@@ -1,8 +1,8 @@
 """Sync: the server has every row of metrics.jsonl, once, whatever was broken off, went on later or was there before."""
 
-import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -122,13 +122,22 @@ def test_a_run_that_went_on_after_it_was_synced_gets_the_rows_that_are_new(copy:
 
 @pytest.mark.slow
 def test_a_sweep_killed_and_resumed_offline_is_on_the_server_with_every_row_once(
-    base: Path, tmp_path: Path, stub: WandbStub
+    base: Path, finished: Path, tmp_path: Path, stub: WandbStub
 ) -> None:
-    command = [sys.executable, "-m", "tests.kill_drill", "6", "3"]
-    overrides = tiny.overrides(tmp_path, "offline", f"machine.cache_dir={base}/cache", "machine.tracking=offline")
-    drilled = subprocess.run([*command, *overrides], cwd=tiny.ROOT, capture_output=True, text=True, timeout=300)
-    assert json.loads(drilled.stdout.splitlines()[-1])["interrupted"] > 0, drilled.stderr
+    """The launch is killed twice while the target trains; ``finished`` has made the corpus."""
     sweep = tmp_path / "sweeps" / "offline"
+    overrides = tiny.overrides(tmp_path, "offline", f"machine.cache_dir={base}/cache", "machine.tracking=offline")
+    launch = [sys.executable, "-m", "sweep.launch", *overrides, "machine.checkpoint_seconds=0.05"]
+    target = SweepFolder(sweep).run(plan_of(finished).target.run_id)
+    for num_rows in (5, 40):
+        with subprocess.Popen(launch, cwd=tiny.ROOT, stderr=subprocess.DEVNULL) as process:
+            while len(target.rows()) < num_rows:
+                assert process.poll() is None
+                time.sleep(0.01)
+            process.kill()
+    assert not target.train.exists(), "the kills came too late"
+    assert subprocess.run(launch, cwd=tiny.ROOT, capture_output=True, timeout=300).returncode == 0
+    assert any(row.get("event") == "resumed" for row in target.rows())
     assert list(sweep.glob("wandb/offline-run-*"))
 
     for _ in range(2):
