@@ -105,7 +105,7 @@ def _run(index: int) -> int:
         return model
 
     sweep.train.Decoder = sweep.trained.Decoder = build  # type: ignore[assignment, misc]
-    mirror = Mirror("disabled", spec.machine, trial.folder.path)
+    mirror = Mirror("disabled", spec.machine.wandb_project, trial.folder.path)
     sweep.train.train(trial.run, trial.folder, corpus, spec.machine, mirror, lambda: False, None)
     sweep.evaluate.evaluate(trial.run, trial.folder, corpus, spec.machine)
     return index

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from sweep.errors import SweepError
 from sweep.folder import CorruptFile, read_json, set_aside, sha256_of, sha256_of_file, write_json
+from sweep.humaneval.guard import die_with_parent
 from sweep.micro.documents import lexicon_sha256, training_documents
 from sweep.micro.scan import scan
 from sweep.spec import DataSpec
@@ -130,7 +131,8 @@ def prepare_corpus(spec: DataSpec, cache_dir: Path) -> Corpus:
     if corpus is None:
         log.info("data: preparing %.0f MB of installed Python source (once)", spec.train_bytes / 1e6)
         # In a process of its own: the tokenizer's threads must not be in a process that forks workers.
-        with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+        # It must not outlive this one: it inherits the sweep's lock.
+        with ProcessPoolExecutor(1, multiprocessing.get_context("fork"), initializer=die_with_parent) as pool:
             pool.submit(_build, spec, held_out, train, folder).result()
         corpus = _load(folder)
         assert corpus is not None

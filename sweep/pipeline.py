@@ -129,7 +129,7 @@ def conclude(plan: Plan, folder: SweepFolder, mode: str, machine: MachineSpec) -
     verdict = verify_sweep(folder)
     log.info("verdict: %s", verdict_summary(folder, verdict))
     report = write_report(folder)
-    track_sweep(plan, folder, mode, machine, sweep_results(folder, verdict))
+    track_sweep(plan, folder, mode, machine.wandb_project, sweep_results(folder, verdict))
     log.info("report: %s", report)
     return int(verdict["status"] == "refused" and folder.seal.exists())
 

@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from sweep.folder import SweepFolder, sha256_of
+from sweep.folder import HASH_KEY, SweepFolder, sha256_of
 from sweep.run_spec import Plan, PlannedRun
-from sweep.spec import MachineSpec
 
 log = logging.getLogger("sweep")
 
 _ASK_SECONDS = 15.0
+_NO_KEY = "no key"
 _ROW_KEYS = ("step", "tokens", "flops", "train_loss_nats", "learning_rate", "grad_norm", "tokens_per_second")
 
 
@@ -29,21 +29,21 @@ def decide_mode(tracking: str) -> str:
     """``online``, ``offline`` or ``disabled``, without asking: online needs a key and a server that answers."""
     if tracking == "none":
         return "disabled"
+    reason = "" if tracking == "offline" else why_no_server()
+    if reason and reason != _NO_KEY:
+        log.warning("wandb: %s; logging offline", reason)
+    return "offline" if reason or tracking == "offline" else "online"
+
+
+def why_no_server() -> str:
+    """Why nothing can be uploaded now: there is no key, or no server that takes it; empty if it can."""
     os.environ.setdefault("WANDB_SILENT", "true")
     import wandb
 
-    if tracking == "offline":
-        return "offline"
     try:
-        if not wandb.login(prompt=False, verify=False):
-            return "offline"
-    except Exception as error:  # whatever is wrong with key, server or network: the sweep goes on
-        log.warning("wandb: %s; logging offline", error)
-        return "offline"
-    if refusal := _server_refuses():
-        log.warning("wandb: %s; logging offline", refusal)
-        return "offline"
-    return "online"
+        return _server_refuses() if wandb.login(prompt=False, verify=False) else _NO_KEY
+    except Exception as error:  # whatever is wrong with key, server or network
+        return str(error)
 
 
 # os._exit: a service process that still tries a broken server again would hold an ordinary exit up for a minute.
@@ -74,19 +74,22 @@ class Mirror:
 
     It is given all rows of metrics.jsonl from the first on, in order; those that wandb holds from before
     an interruption are passed over. They are counted: wandb's summary can be ahead of the rows it holds.
+
+    Attributes:
+        num_held_at_start: rows that the server held when it was asked; None where none was, or it did not answer.
     """
 
-    def __init__(self, mode: str, machine: MachineSpec, folder: Path, **init: Any) -> None:
+    def __init__(self, mode: str, project: str, folder: Path, **init: Any) -> None:
         self._run: Any = None
         self._num_held = 0  # rows that wandb has got already
+        self.num_held_at_start: int | None = None
         if mode == "disabled":
             return
-        # An offline fragment from before would repeat rows when it is synced; all of them are replayed anyway.
-        for fragment in (folder / "wandb").glob(f"offline-run-*-{init['id']}"):
-            shutil.rmtree(fragment, ignore_errors=True)
-        self._run = _init(mode, machine.wandb_project, folder, init)
+        drop_fragments(folder, init["id"])  # all rows are replayed anyway
+        self._run = _init(mode, project, folder, init)
         if self._run is not None:
             self._num_held = self._run.starting_step
+            self.num_held_at_start = None if self._run.offline else self._num_held
             self._tell(lambda run: run.define_metric("*", step_metric="flops"))
 
     def replay(self, rows: Iterable[dict[str, Any]]) -> None:
@@ -95,24 +98,28 @@ class Mirror:
             self.log(row)
 
     def log(self, row: dict[str, Any]) -> None:
-        if "event" in row:
-            return
-        if self._num_held > 0:
-            self._num_held -= 1
-        else:
+        if "event" not in row and not self._is_held():
             self._tell(lambda run: run.log({key: row[key] for key in _ROW_KEYS}))
+
+    def _is_held(self) -> bool:
+        """Whether wandb has the next row already."""
+        self._num_held -= 1
+        return self._num_held >= 0
 
     def summarise(self, values: dict[str, Any]) -> None:
         self._tell(lambda run: run.summary.update(values))
 
     def log_table_and_figures(self, columns: list[str], rows: list[list[Any]], figures: list[Path]) -> None:
+        """All of them make one row."""
+
         def message(run: Any) -> None:
             import wandb
 
             images = {path.stem: wandb.Image(str(path)) for path in figures}
             run.log({"runs": wandb.Table(columns=[*columns], data=rows), **images})
 
-        self._tell(message)
+        if not self._is_held():
+            self._tell(message)
 
     def finish(self) -> None:
         self._tell(lambda run: run.finish())
@@ -125,6 +132,12 @@ class Mirror:
         except Exception as error:
             log.warning("wandb: %s; the rest of this run is on disk only", error)
             self._run = None
+
+
+def drop_fragments(folder: Path, wandb_id: str) -> None:
+    """Remove what was logged offline of a wandb run: to sync it would repeat rows that the server has or will get."""
+    for fragment in (folder / "wandb").glob(f"offline-run-*-{wandb_id}"):
+        shutil.rmtree(fragment, ignore_errors=True)
 
 
 def _init(mode: str, project: str, folder: Path, init: dict[str, Any]) -> Any:
@@ -150,19 +163,28 @@ def _init(mode: str, project: str, folder: Path, init: dict[str, Any]) -> Any:
     return None
 
 
-def training_mirror(plan: Plan, run: PlannedRun, mode: str, machine: MachineSpec, folder: SweepFolder) -> Mirror:
-    """The wandb run of one training; its id is that of the run in this sweep, so a resumed run goes on."""
+def training_mirror(sweep: str, run: PlannedRun, mode: str, project: str, path: Path) -> Mirror:
+    """The wandb run of one training, with its files in ``path``/wandb; a run that is resumed goes on in it."""
     return Mirror(
         mode,
-        machine,
-        folder.path,
-        id=f"{plan.name}-{run.run_id}",
+        project,
+        path,
+        id=training_id(sweep, run),
         name=run.run_id,
-        group=plan.name,
+        group=sweep,
         job_type="target" if run.role == "target" else "train",
         tags=[run.role, f"budget {run.budget_flops:.1e}", f"width {run.spec.model.width}", f"seed {run.spec.seed}"],
         config=run_config(run),
     )
+
+
+def training_id(sweep: str, run: PlannedRun) -> str:
+    return f"{sweep}-{run.run_id}"
+
+
+def evaluated_summary(evaluated: dict[str, Any]) -> dict[str, Any]:
+    """What a run's eval.json adds to its summary."""
+    return {key: value for key, value in evaluated.items() if key not in ("run_id", HASH_KEY)}
 
 
 def run_config(run: PlannedRun) -> dict[str, Any]:
@@ -172,18 +194,20 @@ def run_config(run: PlannedRun) -> dict[str, Any]:
     return {**planned, **spec, "model": model}
 
 
-def track_sweep(plan: Plan, folder: SweepFolder, mode: str, machine: MachineSpec, results: dict[str, Any]) -> None:
+def track_sweep(plan: Plan, folder: SweepFolder, mode: str, project: str, results: dict[str, Any]) -> None:
     """The sweep's own wandb run: law and forecast in its summary, the table of runs, figures, verdict."""
-    mirror = Mirror(
-        mode,
-        machine,
-        folder.path,
-        id=f"{plan.name}-forecast-{sha256_of(plan.to_json())[:8]}",
-        name=plan.name,
-        group=plan.name,
-        job_type="forecast",
-        config=plan.config,
-    )
+    mirror = sweep_mirror(plan, mode, project, folder.path)
     mirror.log_table_and_figures(results["columns"], results["rows"], sorted(folder.figures.glob("*.png")))
     mirror.summarise(results["summary"])
     mirror.finish()
+
+
+def sweep_mirror(plan: Plan, mode: str, project: str, path: Path) -> Mirror:
+    """The sweep's own wandb run, with its files in ``path``/wandb."""
+    return Mirror(
+        mode, project, path, id=sweep_id(plan), name=plan.name, group=plan.name, job_type="forecast", config=plan.config
+    )
+
+
+def sweep_id(plan: Plan) -> str:
+    return f"{plan.name}-forecast-{sha256_of(plan.to_json())[:8]}"

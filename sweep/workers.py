@@ -21,7 +21,7 @@ from multiprocessing.process import BaseProcess
 from sweep.capability import capability_of, problems_of, solved_summary
 from sweep.data import Corpus
 from sweep.devices import Devices, devices_of, fork_ranks
-from sweep.folder import HASH_KEY, RunFolder, SweepFolder, locked, read_json, write_json
+from sweep.folder import RunFolder, SweepFolder, locked, read_json, write_json
 from sweep.lease import Fenced, Holder, fenced, holder_of, take
 from sweep.progress import Progress
 from sweep.provenance import utc_now
@@ -186,7 +186,7 @@ def _train_and_evaluate(run: PlannedRun, job: Job, devices: Devices, should_stop
 
     from sweep.evaluate import evaluate
     from sweep.solve import solve
-    from sweep.tracking import training_mirror
+    from sweep.tracking import evaluated_summary, training_mirror
     from sweep.train import Stopped, train
 
     # By role, never by what happens to be idle: thread counts can change the last bits of a sum.
@@ -197,7 +197,7 @@ def _train_and_evaluate(run: PlannedRun, job: Job, devices: Devices, should_stop
     if job.holder is not None:
         should_stop = fenced(should_stop, folder.lease, job.holder)
     wandb_mode = job.wandb_mode if is_first else "disabled"
-    mirror = training_mirror(job.plan, run, wandb_mode, job.machine, job.folder)
+    mirror = training_mirror(job.plan.name, run, wandb_mode, job.machine.wandb_project, job.folder.path)
     try:
         if not folder.train.exists():
             train(run, folder, job.corpus, job.machine, mirror, should_stop, job.seal_sha256)
@@ -208,7 +208,7 @@ def _train_and_evaluate(run: PlannedRun, job: Job, devices: Devices, should_stop
         if folder.state().status != "diverged":
             evaluated = folder.eval.exists()  # and only samples are missing
             result = read_json(folder.eval) if evaluated else evaluate(run, folder, job.corpus, job.machine)
-            mirror.summarise({key: value for key, value in result.items() if key not in ("run_id", HASH_KEY)})
+            mirror.summarise(evaluated_summary(result))
         capability = capability_of(job.plan)
         if capability is not None and folder.state().status == "done":
             counts = solve(run, folder, job.corpus, capability, should_stop)

@@ -1,5 +1,6 @@
-"""What tests share: one finished tiny sweep, made once (tests that alter it work on a copy), and one Slurm cluster."""
+"""What tests share: one finished tiny sweep, made once (tests that alter it work on a copy), wandb's server, Slurm."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ import pytest
 
 from tests import tiny
 from tests.slurm_cluster import SlurmCluster, why_no_slurm
+from tests.wandb_stub import WandbStub
 
 _NO_SLURM = pytest.StashKey[str]()
 
@@ -42,6 +44,26 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def own_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting, key or folder of the user is read or written; rows are sent every second."""
+    for name in [name for name in os.environ if name.startswith("WANDB_") or name == "NETRC"]:
+        monkeypatch.delenv(name)
+    for name in ("HOME", "WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL", "1")
+
+
+@pytest.fixture
+def stub(own_wandb: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbStub]:
+    """A server that is up and the key to it."""
+    with WandbStub() as server:
+        monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        yield server
 
 
 @pytest.fixture(scope="session")

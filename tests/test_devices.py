@@ -57,7 +57,7 @@ class Target:
 
         def be_rank() -> int:
             torch.set_num_threads(1)
-            steps, mirror = itertools.count(1), Mirror("disabled", self.machine, files.path)
+            steps, mirror = itertools.count(1), Mirror("disabled", "p", files.path)
             try:
                 train(
                     *(self.run, files, self.corpus, self.machine, mirror),
@@ -306,7 +306,7 @@ def test_ranks_of_a_job_step_find_each_other(adamw: Target, tmp_path: Path) -> N
     def be_task() -> int:
         as_srun_does("2")
         torch.set_num_threads(1)
-        mirror = Mirror("disabled", adamw.machine, files.path)
+        mirror = Mirror("disabled", "p", files.path)
         train(adamw.run, files, adamw.corpus, adamw.machine, mirror, lambda: False, None)
         return 0
 

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,49 +21,15 @@ import pytest
 from sweep.folder import RunFolder, SweepFolder, read_json
 from sweep.pipeline import sweep_results
 from sweep.run_spec import read_plan
-from sweep.spec import MachineSpec
 from sweep.tracking import Mirror, decide_mode, track_sweep
 from tests.tiny import ROOT
 from tests.wandb_stub import WandbStub
 
 RUN_ID = "sweep-run"
-MACHINE = MachineSpec(
-    num_workers=1,
-    target_threads=1,
-    accelerator="cpu",
-    precision="32-true",
-    strategy="auto",
-    devices=1,
-    num_nodes=1,
-    rows_per_pass=None,
-    cache_dir="unused",
-    compile_from_flops=None,
-    checkpoint_seconds=1,
-    log_rows_per_run=100,
-    tracking="auto",
-    wandb_project="p",
-    slurm=None,
-)
+PROJECT = "p"
 
 
-@pytest.fixture(autouse=True)
-def own_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting, key or folder of the user is read or written; rows are sent every second."""
-    for name in [name for name in os.environ if name.startswith("WANDB_") or name == "NETRC"]:
-        monkeypatch.delenv(name)
-    for name in ("HOME", "WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR"):
-        monkeypatch.setenv(name, str(tmp_path / "home"))
-    (tmp_path / "home").mkdir()
-    monkeypatch.setenv("WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL", "1")
-
-
-@pytest.fixture
-def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbStub]:
-    """A server that is up and the key to it."""
-    with WandbStub() as server:
-        monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        yield server
+pytestmark = pytest.mark.usefixtures("own_wandb")
 
 
 # ---- what runs in processes of its own --------------------------------------------------------
@@ -76,7 +42,7 @@ def tell_mode(tracking: str) -> None:
 def mirror_run(mode: str, path: str, last_step: int, end: str) -> None:
     """What a worker does with its mirror, from the rows on disk to ``last_step``; ``end``: finish, kill or wait."""
     folder = RunFolder(Path(path) / "runs" / "run")
-    mirror = Mirror(mode or decide_mode("auto"), MACHINE, Path(path), id=RUN_ID, name="run")
+    mirror = Mirror(mode or decide_mode("auto"), PROJECT, Path(path), id=RUN_ID, name="run")
     mirror.replay(folder.rows())
     slowest = 0.0
     for step in range(1 + max((row["step"] for row in folder.rows()), default=0), last_step + 1):
@@ -295,7 +261,7 @@ def test_a_server_that_fails_when_a_run_starts_leaves_it_offline(
 
 def mirror_sweep(path: str) -> None:
     folder = SweepFolder(Path(path))
-    track_sweep(read_plan(folder), folder, "offline", MACHINE, sweep_results(folder, read_json(folder.verdict)))
+    track_sweep(read_plan(folder), folder, "offline", PROJECT, sweep_results(folder, read_json(folder.verdict)))
     print("{}")
 
 

@@ -36,7 +36,7 @@ class Chain:
     def train(self, run: PlannedRun, folder: SweepFolder, stop_after: int | None = None) -> RunFolder:
         """Train as a worker does, with a stop asked for after so many steps; a run that ends is evaluated."""
         steps, files = itertools.count(1), folder.run(run.run_id)
-        mirror = Mirror("disabled", self.machine, folder.path)
+        mirror = Mirror("disabled", "p", folder.path)
         train(run, files, self.corpus, self.machine, mirror, lambda: next(steps) == stop_after, None)
         evaluate(run, files, self.corpus, self.machine)
         return files

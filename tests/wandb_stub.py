@@ -40,9 +40,13 @@ class WandbStub(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing: a killed client leaves its connections open."""
 
+    def rows(self, run_id: str) -> list[dict[str, Any]]:
+        """A run's history, in order."""
+        return [json.loads(line) for _, line in sorted(self.lines[run_id][_HISTORY].items())]
+
     def steps(self, run_id: str) -> list[int]:
         """The ``step`` of every row of a run's history, in order."""
-        return [json.loads(line)["step"] for _, line in sorted(self.lines[run_id][_HISTORY].items())]
+        return [row["step"] for row in self.rows(run_id)]
 
     def summary(self, run_id: str) -> dict[str, Any]:
         return json.loads(self.lines[run_id][_SUMMARY].get(0, "{}"))
@@ -71,6 +75,10 @@ class WandbStub(ThreadingHTTPServer):
         if operation == "CreateRunFiles":
             files = [{"name": name, "uploadUrl": f"{self.url}/upload/{name}"} for name in values["files"]]
             return {"createRunFiles": {"runID": "1", "uploadHeaders": [], "files": files}}
+        if operation == "ArtifactType":
+            return {"project": None}
+        if operation == "CreateArtifact":  # of a table; the server has its files already
+            return {"createArtifact": {"artifact": {"id": "1", "state": "COMMITTED", "artifactSequence": {}}}}
         return {}
 
     def _bucket(self, run_id: str) -> dict[str, Any]:

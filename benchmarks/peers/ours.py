@@ -27,7 +27,7 @@ def main(job: Path) -> None:
         return False
 
     folder = RunFolder(job.parent / "run")
-    train(run, folder, corpus, machine, Mirror("disabled", machine, folder.path), should_stop, None)
+    train(run, folder, corpus, machine, Mirror("disabled", machine.wandb_project, folder.path), should_stop, None)
 
 
 if __name__ == "__main__":
