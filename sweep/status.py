@@ -26,7 +26,9 @@ def status_of(folder: SweepFolder) -> dict[str, Any]:
     plan = read_plan(folder)
     runs = run_rows(plan, folder)
     queue = queue_state(folder)
-    for row in runs:
+    for run, row in zip(plan.runs, runs, strict=True):
+        if row["status"] == "running":
+            row |= _speed(run, last_row(folder.run(run.run_id).metrics))
         job = queue.jobs.get(row["run_id"])
         row |= {"job": job.job_id, "job_state": job.state, "requeued": job.restarts} if job else {"job": None}
         if job and not job.in_queue and row["status"] in ("planned", "running"):
@@ -69,7 +71,6 @@ def run_rows(plan: Plan, folder: SweepFolder) -> list[dict[str, Any]]:
                 "step": step,
                 "num_steps": run.spec.num_steps,
                 "loss_nats": loss,
-                **(_speed(run, last_row(files.metrics)) if status == "running" else {}),
             }
         )
     return rows
