@@ -21,14 +21,13 @@ from numpy.typing import NDArray
 
 from sweep.laws import budget_groups
 from sweep.pass_counts import PassCounts
-from sweep.pass_forecast import Bend, BucketFit, Interval, ProblemForecast, RunEstimate, fit_bend, fit_bucket
+from sweep.pass_forecast import BucketFit, Interval, ProblemForecast, RunEstimate, fit_bucket
 from sweep.pass_rates import log_pass_rate, pass_rate
 
 Array = NDArray[np.float64]
 
 MIN_PROBLEMS, MIN_BUDGETS, MIN_RARER = 5, 3, 3
 WIDE, WIDE_NATS = 2.0, 0.25  # an interval that reaches further than both, on either side, says next to nothing
-_BENT = 2.0  # standard deviations
 _CURVE_POINTS = 40
 
 
@@ -62,7 +61,7 @@ class Headline:
     slope_sd: float
     run_sd: float
     cell_sd: float
-    bend: Bend
+    walk_sd: float
     problems: list[ProblemForecast]
     runs: list[RunEstimate]
     curve: list[CurvePoint]
@@ -141,7 +140,7 @@ def pass_law(
         num_problems=len(tasks),
         forecastable=not reasons,
         not_forecastable_because=reasons,
-        warnings=_warnings(headline),
+        warnings=[],
         samples_needed=needed,
         samples_needed_is_least=is_least,
         likelihood=headline,
@@ -279,24 +278,13 @@ def _headline(fit: BucketFit, target_flops: float) -> Headline:
         nats=nats,
         pass_rate=rate,
         exponent=float(fit.model.exponent[0]),
-        exponent_sd=float(fit.model.law_sd_BC[0, 1]),
+        exponent_sd=float(fit.model.law_sd_BQ[0, 1]),
         bias_correction=correction,
         **sds,
-        bend=fit_bend(fit.counts, fit.half, target_flops),
         problems=fit.problems(target_flops),
         runs=fit.runs(),
         curve=_curve(fit, target_flops),
     )
-
-
-def _warnings(headline: Headline | None) -> list[str]:
-    if headline is None or abs(headline.bend.curvature) < _BENT * headline.bend.curvature_sd:
-        return []
-    return [
-        f"the ladder bends: a parabola fits better by {abs(headline.bend.curvature) / headline.bend.curvature_sd:.1f}"
-        f" standard deviations and would forecast {headline.bend.prediction_nats:.3g} nats in place of"
-        f" {headline.nats.prediction:.3g}"
-    ]
 
 
 def _curve(fit: BucketFit, target_flops: float) -> list[CurvePoint]:
