@@ -38,7 +38,7 @@ from scipy.special import digamma
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
-_WALK_STEPS = 4.0
+WALK_STEPS = 4.0
 _LAW_SD = np.array([10.0, 1.0])  # of a and k about 0: no more than that the equations can be solved
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
@@ -298,7 +298,7 @@ def _better_spreads(solution: _Solution, old: Spreads) -> Spreads:
         walk_number_B,
     )
     priors = [(sd**2, (sd / scale) ** 2) for sd, scale in zip(old, PRIOR_SCALES, strict=True)]
-    priors[-1] = (_WALK_STEPS * PRIOR_SCALES.walk**2, np.full(1, _WALK_STEPS))
+    priors[-1] = (WALK_STEPS * PRIOR_SCALES.walk**2, np.full(1, WALK_STEPS))
     return Spreads(
         *(
             np.sqrt((square + prior_square) / (np.maximum(number, 0) + prior_number))

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.count_model import CountModel, fit_counts, walk_at
+from sweep.count_model import WALK_STEPS, CountModel, fit_counts, walk_at
 from sweep.pass_counts import PassCounts
 
 Array = NDArray[np.float64]
@@ -158,7 +158,9 @@ def _draw(
     run_sd_B = model.spreads.run[0] * np.sqrt((freedom - 1) / random.chisquare(freedom, draws))
     run_BR = run_sd_B[:, None] * random.standard_normal((draws, num_runs + 1))
     step_K = np.sqrt(np.diff(model.budget_K, prepend=model.budget_K[0]))
-    walk_BK = np.cumsum(model.spreads.walk[0] * step_K * random.standard_normal((draws, len(step_K))), axis=1)
+    walk_freedom = WALK_STEPS + len(step_K) - 2
+    walk_sd_B = model.spreads.walk[0] * np.sqrt(walk_freedom / random.chisquare(walk_freedom, draws))
+    walk_BK = np.cumsum(walk_sd_B[:, None] * step_K * random.standard_normal((draws, len(step_K))), axis=1)
     walk_BK += (model.walk_BK[0] - walk_BK).mean(axis=1, keepdims=True)
     cell_BPR = model.spreads.cell[0] * random.standard_normal((draws, num_problems, num_runs + 1))
     log_nats = (
@@ -167,7 +169,7 @@ def _draw(
         + cell_BPR[..., :-1]
     )
     correct = random.binomial(samples_PR, np.exp(-np.exp(np.clip(log_nats, -_FAR, _FAR))))
-    target_walk_B = model.spreads.walk[0] * random.standard_normal(draws)
+    target_walk_B = walk_sd_B * random.standard_normal(draws)
     return Worlds(problem, walk_BK, target_walk_B, run_BR[:, -1], cell_BPR[..., -1]), correct
 
 
