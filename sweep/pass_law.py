@@ -28,6 +28,7 @@ Array = NDArray[np.float64]
 
 MIN_PROBLEMS, MIN_BUDGETS, MIN_RARER = 5, 3, 3
 WIDE, WIDE_NATS = 2.0, 0.25  # an interval that reaches further than both, on either side, says next to nothing
+_BENT = 3.0  # standard deviations
 _CURVE_POINTS = 40
 
 
@@ -140,7 +141,7 @@ def pass_law(
         num_problems=len(tasks),
         forecastable=not reasons,
         not_forecastable_because=reasons,
-        warnings=[],
+        warnings=_warnings(headline, target_flops),
         samples_needed=needed,
         samples_needed_is_least=is_least,
         likelihood=headline,
@@ -285,6 +286,22 @@ def _headline(fit: BucketFit, target_flops: float) -> Headline:
         runs=fit.runs(),
         curve=_curve(fit, target_flops),
     )
+
+
+def _warnings(headline: Headline | None, target_flops: float) -> list[str]:
+    """The walk knows of bends, not that they go on: what a parabola through the runs would say if it is far from that."""
+    if headline is None or len(headline.runs) < 5:
+        return []
+    log_ratio_R = np.log([run.flops / target_flops for run in headline.runs])
+    log_nats_R = np.log([run.nats for run in headline.runs])
+    coefficients, covariance = np.polyfit(log_ratio_R, log_nats_R, 2, cov=True)
+    bend, sd, parabola = abs(coefficients[0]), np.sqrt(covariance[0, 0]), float(np.exp(coefficients[-1]))
+    if bend < _BENT * sd or headline.nats.low <= parabola <= headline.nats.high:
+        return []
+    return [
+        f"the ladder bends: a parabola fits its runs better by {bend / sd:.1f} standard deviations and would forecast"
+        f" {parabola:.3g} nats in place of {headline.nats.prediction:.3g}, outside the interval"
+    ]
 
 
 def _curve(fit: BucketFit, target_flops: float) -> list[CurvePoint]:
