@@ -7,8 +7,9 @@ what the law itself strays by, a random walk that starts at 0 in the smallest bu
 (its seed), b_i and d_i a problem's level and slope, e_im what one problem in one run is off by. Any stopping rule of
 the sampling gives the same likelihood of p.
 
-Why the law strays: no ladder shows that a law is straight. Between budgets real ones miss the line by more than their
-seeds do, and what they miss by grows with the gap as a random walk's does (``benchmarks/law_wander.py``).
+Why the law strays: no ladder shows that its law is straight beyond it. Real ones miss their line by more than seeds do,
+and by more the farther they go, as a random walk does; a parabola that fits a short ladder does not go on
+(``benchmarks/pass_bends.py``).
 
 Why b_i is no free parameter: a problem never solved would have an infinite one. Problems are drawn from one normal
 distribution whose spread is estimated (empirical Bayes). Why the overdispersion is no beta-binomial: then the law would
@@ -23,9 +24,11 @@ there is one solution. Newton's method finds it; problems are eliminated from it
 
 Spreads are the fixed point of restricted maximum likelihood (Schall 1991) with a Rayleigh prior each, which keeps them
 from 0 and from infinity (Chung et al. 2013, "A nondegenerate penalized likelihood estimator for variance parameters").
+The walk's prior is an inverse chi-squared distribution of its variance: a ladder of few budgets that looks straight is
+little evidence of a straight law, and the prior is what other ladders showed.
 
-Shape suffixes: B batch (fits of one design at once), P problems, R runs, K budgets, S = K - 1 steps of the walk, Q level
-and slope (of the law or a problem), G = Q + R + S shared effects.
+Shape suffixes: B batch (fits of one design at once), P problems, R runs, K budgets, S = K - 1 steps of the walk,
+Q level and slope, of the law or of a problem, G = Q + R + S shared effects.
 """
 
 from dataclasses import dataclass
@@ -38,7 +41,6 @@ from scipy.special import digamma
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
-WALK_STEPS = 4.0
 _LAW_SD = np.array([10.0, 1.0])  # of a and k about 0: no more than that the equations can be solved
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
@@ -60,9 +62,10 @@ class Spreads(NamedTuple):
     walk: Array
 
 
-# Scales of the Rayleigh priors: the commonest value beforehand. Each weighs as much as one observed deviation. That of
-# the walk is what the ladders of benchmarks/law_wander.py have.
+# What the spreads are beforehand. The first four are the commonest values of Rayleigh priors that weigh as much as one
+# observed deviation each; the walk's weighs as much as WALK_STEPS observed steps.
 PRIOR_SCALES = Spreads(*(np.array([scale]) for scale in (1.0, 0.1, 0.3, 0.3, 0.11)))
+WALK_STEPS = 4.0
 
 
 class CountModel(NamedTuple):
@@ -207,7 +210,7 @@ class _Solution:
 
     eta_BPR: Array
     variance_BPR: Array  # of eta
-    shared_BG: Array  # a and -k, then u, then the steps of the walk over the square root of their length
+    shared_BG: Array  # a and -k, then u, then the steps of the walk, each over the square root of its length
     shared_covariance_BGG: Array
     problem_BPQ: Array
     problem_given_shared_BPQQ: Array
@@ -281,24 +284,26 @@ def _better_spreads(solution: _Solution, old: Spreads) -> Spreads:
     """One step of Schall's fixed point: squares of the effects over the number of them that the counts determine."""
     _, num_problems, num_runs = solution.eta_BPR.shape
     squares_BQ, variance_BQ = (solution.problem_BPQ**2).sum(axis=1), solution.problem_variance_BPQ.sum(axis=1)
-    _, *shared = _shared_parts(num_runs)
+    _, runs, steps = _shared_parts(num_runs)
     square_BG = solution.shared_BG**2
     variance_BG = np.diagonal(solution.shared_covariance_BGG, axis1=1, axis2=2)
-    (run_squares_B, run_number_B), (walk_squares_B, walk_number_B) = (
-        (square_BG[:, part].sum(axis=1), (1 - variance_BG[:, part] / sd[:, None] ** 2).sum(axis=1))
-        for part, sd in zip(shared, (old.run, old.walk), strict=True)
-    )
     cell_squares_B = (solution.cell_BPR**2).sum(axis=(1, 2))
-    squares = (squares_BQ[:, 0], squares_BQ[:, 1], run_squares_B, cell_squares_B, walk_squares_B)
+    squares = (
+        squares_BQ[:, 0],
+        squares_BQ[:, 1],
+        square_BG[:, runs].sum(axis=1),
+        cell_squares_B,
+        square_BG[:, steps].sum(axis=1),
+    )
     determined = (
         num_problems - variance_BQ[:, 0] / old.problem**2,
         num_problems - variance_BQ[:, 1] / old.slope**2,
-        run_number_B,
+        num_runs - variance_BG[:, runs].sum(axis=1) / old.run**2,
         old.cell**2 * solution.cell_precision_B,
-        walk_number_B,
+        variance_BG[:, steps].shape[1] - variance_BG[:, steps].sum(axis=1) / old.walk**2,
     )
-    priors = [(sd**2, (sd / scale) ** 2) for sd, scale in zip(old, PRIOR_SCALES, strict=True)]
-    priors[-1] = (WALK_STEPS * PRIOR_SCALES.walk**2, np.full(1, WALK_STEPS))
+    rayleigh = [(sd**2, (sd / scale) ** 2) for sd, scale in zip(old[:-1], PRIOR_SCALES, strict=False)]
+    priors = [*rayleigh, (WALK_STEPS * PRIOR_SCALES.walk**2, WALK_STEPS)]
     return Spreads(
         *(
             np.sqrt((square + prior_square) / (np.maximum(number, 0) + prior_number))

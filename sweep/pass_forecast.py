@@ -8,9 +8,12 @@ is compared with its forecast. The median of these comparisons also corrects the
 
 Runs are drawn and not resampled: there is often one per budget, and a resample of budgets is another ladder. Problems
 are not resampled: the claim is about these. Runs of one budget (seeds) count as runs of their own, each with its own
-deviation; what a whole budget shares beyond the law the model does not know.
+deviation; what a whole budget shares beyond the law is the walk's.
 
-Shape suffixes: B bootstrap draws, P problems, R runs, Q level and slope.
+The walk is drawn afresh in every world, from the smallest budget to the target: that the fitted one came out as it did
+says nothing of where the next will go. It shares its mean over the budgets with the fitted one.
+
+Shape suffixes: B bootstrap draws, P problems, R runs, K budgets, Q level and slope.
 """
 
 from dataclasses import dataclass
@@ -59,8 +62,8 @@ class Worlds:
     """What was drawn: problems, and each world's target run."""
 
     problem_BPQ: Array
-    walk_BK: Array
-    target_walk_B: Array  # what the walk does where it was not drawn, for a variance of 1
+    walk_BK: Array  # at the small budgets
+    further_walk_B: Array  # what it does in a further step of one e-fold
     target_run_B: Array
     target_cell_BP: Array
 
@@ -121,7 +124,7 @@ class BucketFit:
     def _true_log_nats(self, x: float) -> Array:
         """(B, P): log(-log p) of each drawn world's target run."""
         weight_K, variance = walk_at(self.model.budget_K, x)
-        walk_B = self.worlds.walk_BK @ weight_K + np.sqrt(variance) * self.worlds.target_walk_B
+        walk_B = self.worlds.walk_BK @ weight_K + np.sqrt(variance) * self.worlds.further_walk_B
         shared_B = self.model.line(x)[0, 0] + walk_B + self.worlds.target_run_B
         total = shared_B[:, None] + self.worlds.problem_BPQ @ np.array([1.0, x]) + self.worlds.target_cell_BP
         return np.clip(total, -_FAR, _FAR)
@@ -146,7 +149,8 @@ def _draw(
 
     The spread of runs is known from no more deviations than there are runs beyond the law's two coefficients, so each
     world has its own: sum of squares over a chi-squared number, the sum being (freedom - 1) estimated variances with
-    the fit's prior. Problems are drawn from what the counts leave open of them.
+    the fit's prior. That of the walk is known from its steps but one, for the slope, and from its prior. Problems are
+    drawn from what the counts leave open of them.
     """
     num_problems, num_runs = samples_PR.shape
     problem = model.problem_BPQ[0] + np.einsum(
@@ -157,10 +161,11 @@ def _draw(
     freedom = max(num_runs - 2, 2)
     run_sd_B = model.spreads.run[0] * np.sqrt((freedom - 1) / random.chisquare(freedom, draws))
     run_BR = run_sd_B[:, None] * random.standard_normal((draws, num_runs + 1))
-    step_K = np.sqrt(np.diff(model.budget_K, prepend=model.budget_K[0]))
-    walk_freedom = WALK_STEPS + len(step_K) - 2
-    walk_sd_B = model.spreads.walk[0] * np.sqrt(walk_freedom / random.chisquare(walk_freedom, draws))
-    walk_BK = np.cumsum(walk_sd_B[:, None] * step_K * random.standard_normal((draws, len(step_K))), axis=1)
+    length_K = np.diff(model.budget_K, prepend=model.budget_K[0])
+    freedom = WALK_STEPS + len(length_K) - 2
+    walk_sd_B = model.spreads.walk[0] * np.sqrt(freedom / random.chisquare(freedom, draws))
+    step_BK = walk_sd_B[:, None] * np.sqrt(length_K) * random.standard_normal((draws, len(length_K)))
+    walk_BK = np.cumsum(step_BK, axis=1)
     walk_BK += (model.walk_BK[0] - walk_BK).mean(axis=1, keepdims=True)
     cell_BPR = model.spreads.cell[0] * random.standard_normal((draws, num_problems, num_runs + 1))
     log_nats = (
@@ -169,8 +174,8 @@ def _draw(
         + cell_BPR[..., :-1]
     )
     correct = random.binomial(samples_PR, np.exp(-np.exp(np.clip(log_nats, -_FAR, _FAR))))
-    target_walk_B = walk_sd_B * random.standard_normal(draws)
-    return Worlds(problem, walk_BK, target_walk_B, run_BR[:, -1], cell_BPR[..., -1]), correct
+    further_walk_B = walk_sd_B * random.standard_normal(draws)
+    return Worlds(problem, walk_BK, further_walk_B, run_BR[:, -1], cell_BPR[..., -1]), correct
 
 
 def _mean_nats(model: CountModel, x: float) -> Array:

@@ -289,7 +289,7 @@ def _headline(fit: BucketFit, target_flops: float) -> Headline:
 
 
 def _warnings(headline: Headline | None, target_flops: float) -> list[str]:
-    """The walk knows of bends, not that they go on: what a parabola through the runs would say if it is far from that."""
+    """The walk knows of bends, not that they go on: what a parabola through the runs would say, if that is far off."""
     if headline is None or len(headline.runs) < 5:
         return []
     log_ratio_R = np.log([run.flops / target_flops for run in headline.runs])
