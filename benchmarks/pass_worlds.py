@@ -29,6 +29,7 @@ class World:
     cell_sd: float = 0.15
     slope_sd: float = 0.0  # of a problem's exponent
     hard_is_steep: float = 0.0  # change of the exponent for each standard deviation of difficulty
+    walk_sd: float = 0.0  # of what the law strays by in an e-fold of compute
     bend: float = 0.0  # of log(-log p), per squared e-fold of compute about the ladder's middle
     misfit: bool = False  # the likelihood has no term for it
 
@@ -53,6 +54,7 @@ WORLDS = [
         run_sd=0.1,
         slope_sd=0.03,
     ),
+    World("the law strays, 0.11 an e-fold", walk_sd=0.11),
     World("harder problems are steeper", hard_is_steep=0.03, misfit=True),
     World("the law bends", bend=-0.004, misfit=True),
 ]
@@ -73,12 +75,14 @@ def draw_world(world: World, random: np.random.Generator) -> Drawn:
     all_flops = np.append(flops_R, target)
     from_smallest = np.log(all_flops / flops_R[0])
     from_middle = np.log(all_flops) - np.log(flops_R).mean()
+    steps = np.sqrt(np.diff(from_smallest, prepend=0.0))
+    walk = np.cumsum(world.walk_sd * steps * random.standard_normal(len(steps))) if world.walk_sd else np.zeros(1)
     difficulty_P = random.standard_normal(PROBLEMS)
     exponent_P = world.slope_sd * random.standard_normal(PROBLEMS) + world.hard_is_steep * difficulty_P
     log_nats_RP = (
         np.log(world.median_nats)
         + 0.7 * difficulty_P
-        - (EXPONENT * from_smallest - world.bend * from_middle**2)[:, None]
+        - (EXPONENT * from_smallest - world.bend * from_middle**2 - walk)[:, None]
         - exponent_P * from_middle[:, None]
         + world.run_sd * random.standard_normal((len(all_flops), 1))
         + world.cell_sd * random.standard_normal((len(all_flops), PROBLEMS))

@@ -1,10 +1,15 @@
 """The likelihood of counts under a power law of -log p, with everything that scatters about it.
 
-    c_im ~ Bin(n_im, p_im)        log(-log p_im) = a - k x_m + u_m + b_i + d_i x_m + e_im
+    c_im ~ Bin(n_im, p_im)        log(-log p_im) = a - k x_m + w(x_m) + u_m + b_i + d_i x_m + e_im
 
-for problem i and run m, x the logarithm of compute over the runs' (geometric) mean. All else is normal about 0: u_m is
-what the whole run is off by (its seed), b_i and d_i are a problem's level and slope, e_im is what one problem in one
-run is off by. Any stopping rule of the sampling gives the same likelihood of p.
+for problem i and run m, x the logarithm of compute over the runs' (geometric) mean. All else is normal about 0: w is
+what the law itself strays by, a random walk that starts at 0 in the smallest budget, u_m what the whole run is off by
+(its seed), b_i and d_i a problem's level and slope, e_im what one problem in one run is off by. Any stopping rule of
+the sampling gives the same likelihood of p.
+
+Why the law strays: no ladder shows that its law is straight beyond it. Real ones miss their line by more than seeds do,
+and by more the farther they go, as a random walk does; a parabola that fits a short ladder does not go on
+(``benchmarks/pass_bends.py``).
 
 Why b_i is no free parameter: a problem never solved would have an infinite one. Problems are drawn from one normal
 distribution whose spread is estimated (empirical Bayes). Why the overdispersion is no beta-binomial: then the law would
@@ -19,9 +24,11 @@ there is one solution. Newton's method finds it; problems are eliminated from it
 
 Spreads are the fixed point of restricted maximum likelihood (Schall 1991) with a Rayleigh prior each, which keeps them
 from 0 and from infinity (Chung et al. 2013, "A nondegenerate penalized likelihood estimator for variance parameters").
+The walk's prior is an inverse chi-squared distribution of its variance: a ladder of few budgets that looks straight is
+little evidence of a straight law, and the prior is what other ladders showed.
 
-Shape suffixes: B batch (fits of one design at once), P problems, R runs, C coefficients of the law (a, -k and, where it
-may bend, what multiplies x squared), Q level and slope of a problem, G = C + R shared effects.
+Shape suffixes: B batch (fits of one design at once), P problems, R runs, K budgets, S = K - 1 steps of the walk,
+Q level and slope, of the law or of a problem, G = Q + R + S shared effects.
 """
 
 from dataclasses import dataclass
@@ -34,7 +41,7 @@ from scipy.special import digamma
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
-_LAW_SD = np.array([10.0, 1.0, 0.02])  # of a, k and the bend about 0: no more than that the equations can be solved
+_LAW_SD = np.array([10.0, 1.0])  # of a and k about 0: no more than that the equations can be solved
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 _LEAST, _LARGEST = -50.0, 6.0  # of log(-log p): pass rates that are 1 and 0 for every number of samples
@@ -46,45 +53,67 @@ _AT_ONCE = 50  # fits of a batch, as many as stay in the cache
 
 
 class Spreads(NamedTuple):
-    """Standard deviations of log(-log p), (B) each; the slope's is per e-fold of compute."""
+    """Standard deviations of log(-log p), (B) each; slope per e-fold of compute, walk after one e-fold."""
 
     problem: Array
     slope: Array
     run: Array
     cell: Array
+    walk: Array
 
 
-# Scales of the Rayleigh priors: the commonest value beforehand. Each weighs as much as one observed deviation.
-PRIOR_SCALES = Spreads(problem=np.array([1.0]), slope=np.array([0.1]), run=np.array([0.3]), cell=np.array([0.3]))
+# What the spreads are beforehand. The first four are the commonest values of Rayleigh priors that weigh as much as one
+# observed deviation each; the walk's weighs as much as WALK_STEPS observed steps.
+PRIOR_SCALES = Spreads(*(np.array([scale]) for scale in (1.0, 0.1, 0.3, 0.3, 0.11)))
+WALK_STEPS = 4.0
 
 
 class CountModel(NamedTuple):
     """The fitted law: means of all effects; problems' covariances are those given the shared effects."""
 
-    law_BC: Array
-    law_sd_BC: Array
+    law_BQ: Array  # a and -k
+    law_sd_BQ: Array
     run_effect_BR: Array
+    walk_BK: Array  # w at the budgets
     problem_BPQ: Array
     problem_covariance_BPQQ: Array
     cell_BPR: Array  # log(-log p) of the runs that were fitted: its mean
     cell_variance_BPR: Array
     spreads: Spreads
+    budget_K: Array  # x
 
     @property
     def exponent(self) -> Array:
-        """k; where the law bends, that in the middle of the runs."""
-        return -self.law_BC[:, 1]
+        """k."""
+        return -self.law_BQ[:, 1]
 
-    def law(self, x: Array | float) -> Array:
-        """(B) or (B, points): a - k x, and the bend."""
-        return np.polynomial.polynomial.polyval(np.asarray(x), self.law_BC.T)
+    def line(self, x: Array | float) -> Array:
+        """(B, points): a - k x."""
+        return self.law_BQ @ np.stack([np.ones(np.size(x)), np.ravel(x)])
 
     def log_nats(self, x: float) -> tuple[Array, Array]:
-        """Mean and standard deviation, (B, P), of log(-log p) in a new run without an effect of its own."""
+        """Mean and standard deviation, (B, P), of log(-log p) in a new run without an effect of its own.
+
+        The walk is where the fitted runs have it, as is its expectation beyond them.
+        """
         row_Q = np.array([1.0, x])
-        mean_BP = self.law(x)[:, None] + self.problem_BPQ @ row_Q
+        walk_B = self.walk_BK @ walk_at(self.budget_K, x)[0]
+        mean_BP = self.line(x) + walk_B[:, None] + self.problem_BPQ @ row_Q
         variance_BP = row_Q @ self.problem_covariance_BPQQ @ row_Q + self.spreads.cell[:, None] ** 2
         return mean_BP, np.sqrt(variance_BP)
+
+
+def walk_at(budget_K: Array, x: float) -> tuple[Array, float]:
+    """A random walk that is known at the budgets: the weight of each in its mean at x, and its variance per step of 1.
+
+    Between two budgets it is a Brownian bridge, beyond the outermost it walks on from there.
+    """
+    mean_K = np.array([np.interp(x, budget_K, unit_K) for unit_K in np.eye(len(budget_K))])
+    above = int(np.searchsorted(budget_K, x))
+    if 0 < above < len(budget_K):
+        low, high = budget_K[above - 1 : above + 1]
+        return mean_K, float((x - low) * (high - x) / (high - low))
+    return mean_K, float(max(budget_K[0] - x, x - budget_K[-1]))
 
 
 def fit_counts(
@@ -93,32 +122,34 @@ def fit_counts(
     x_R: Array,
     spreads: Spreads = PRIOR_SCALES,
     estimate_spreads: bool = True,
-    bends: bool = False,
 ) -> CountModel:
     """Fit the model to every batch of counts; ``samples`` of 0 say that a run did not try a problem.
 
-    ``x_R`` has mean 0. ``spreads`` are where their estimation starts, or are kept if ``estimate_spreads`` is off. With
-    ``bends`` the law is a parabola in x.
+    ``x_R`` has mean 0; runs of one budget have the same. ``spreads`` are where their estimation starts, or are kept if
+    ``estimate_spreads`` is off.
     """
-    law_RC = np.vander(x_R, 3 if bends else 2, increasing=True)
     parts = [
-        _fit(correct_BPR[first : first + _AT_ONCE], samples_PR, law_RC, spreads, estimate_spreads)
+        _fit(correct_BPR[first : first + _AT_ONCE], samples_PR, x_R, spreads, estimate_spreads)
         for first in range(0, len(correct_BPR), _AT_ONCE)
     ]
-    columns = [np.concatenate(each) for each in zip(*(part[:-1] for part in parts), strict=True)]
+    columns = [np.concatenate(each) for each in zip(*(part[:-2] for part in parts), strict=True)]
     all_spreads = [np.concatenate(each) for each in zip(*(part.spreads for part in parts), strict=True)]
-    return CountModel._make([*columns, Spreads._make(all_spreads)])
+    return CountModel._make([*columns, Spreads._make(all_spreads), parts[0].budget_K])
 
 
-def _fit(correct: Counts, samples: Counts, law_RC: Array, spreads: Spreads, estimate_spreads: bool) -> CountModel:
+def _fit(correct: Counts, samples: Counts, x_R: Array, spreads: Spreads, estimate_spreads: bool) -> CountModel:
     correct_BPR, samples_BPR = correct.astype(float), np.broadcast_to(samples, correct.shape).astype(float)
     spreads = Spreads(*(np.broadcast_to(sd, len(correct)) for sd in spreads))
     estimate_BPR = digamma(samples_BPR + 1) - digamma(correct_BPR + 1)
     eta_BPR = np.log(np.maximum(estimate_BPR, 0.5 / (samples_BPR + 1)))  # no failure counts for half of one
     variance_BPR = np.zeros(correct.shape)
+    budget_K = np.unique(x_R)
+    step_S = np.sqrt(np.diff(budget_K))
+    walk_RS = (x_R[:, None] >= budget_K[1:]) * step_S  # a run has taken all steps up to its budget
+    shared_RG = np.concatenate([np.vander(x_R, 2, increasing=True), np.eye(len(x_R)), walk_RS], axis=1)
     for _ in range(_STEPS):
         gradient_BPR, curvature_BPR = expected_derivatives(correct_BPR, samples_BPR, eta_BPR, variance_BPR)
-        solution = _solve(eta_BPR, gradient_BPR, curvature_BPR, law_RC, spreads)
+        solution = _solve(eta_BPR, gradient_BPR, curvature_BPR, shared_RG, spreads)
         step_BPR = solution.eta_BPR - eta_BPR
         longest_B = np.abs(step_BPR).max(axis=(1, 2))
         changes = [longest_B, solution.variance_BPR - variance_BPR]
@@ -130,17 +161,25 @@ def _fit(correct: Counts, samples: Counts, law_RC: Array, spreads: Spreads, esti
             spreads = better
         if max(float(np.abs(change).max()) for change in changes) < (_CLOSE if estimate_spreads else _EXACT):
             break
-    num_coefficients = law_RC.shape[1]
+    law, runs, steps = _shared_parts(len(x_R))
+    walk_BS = np.cumsum(solution.shared_BG[:, steps] * step_S, axis=1)
     return CountModel(
-        solution.shared_BG[:, :num_coefficients],
-        np.sqrt(np.diagonal(solution.shared_covariance_BGG, axis1=1, axis2=2)[:, :num_coefficients]),
-        solution.shared_BG[:, num_coefficients:],
+        solution.shared_BG[:, law],
+        np.sqrt(np.diagonal(solution.shared_covariance_BGG, axis1=1, axis2=2)[:, law]),
+        solution.shared_BG[:, runs],
+        np.pad(walk_BS, ((0, 0), (1, 0))),
         solution.problem_BPQ,
         solution.problem_given_shared_BPQQ,
         solution.eta_BPR,
         solution.variance_BPR,
         spreads,
+        budget_K,
     )
+
+
+def _shared_parts(num_runs: int) -> tuple[slice, slice, slice]:
+    """Where the shared effects have the law, the runs and the steps of the walk."""
+    return slice(2), slice(2, 2 + num_runs), slice(2 + num_runs, None)
 
 
 def log_likelihood_derivatives(correct: Array, samples: Array, eta: Array) -> tuple[Array, Array]:
@@ -171,7 +210,7 @@ class _Solution:
 
     eta_BPR: Array
     variance_BPR: Array  # of eta
-    shared_BG: Array  # the law's coefficients, then u
+    shared_BG: Array  # a and -k, then u, then the steps of the walk, each over the square root of its length
     shared_covariance_BGG: Array
     problem_BPQ: Array
     problem_given_shared_BPQQ: Array
@@ -180,16 +219,14 @@ class _Solution:
     cell_precision_B: Array  # sum over cells of the restricted likelihood's weight of e
 
 
-def _solve(eta_BPR: Array, gradient_BPR: Array, curvature_BPR: Array, law_RC: Array, spreads: Spreads) -> _Solution:
+def _solve(eta_BPR: Array, gradient_BPR: Array, curvature_BPR: Array, shared_RG: Array, spreads: Spreads) -> _Solution:
     """The linear mixed model of the working responses eta + gradient / curvature, of variance 1 / curvature.
 
     Cells are eliminated first: a response has weight curvature / (1 + cell variance * curvature) about the sum of
     all other effects. Then problems: two by two. What is left are the G equations of the shared effects.
     """
-    num_batch, _, num_runs = eta_BPR.shape
-    row_RQ, x_R = law_RC[:, :2], law_RC[:, 1]
-    shared_RG = np.concatenate([law_RC, np.eye(num_runs)], axis=1)
-    law, runs = np.split(np.arange(shared_RG.shape[1]), [law_RC.shape[1]])
+    num_batch, size = len(eta_BPR), shared_RG.shape[1]
+    row_RQ, x_R = shared_RG[:, :2], shared_RG[:, 1]
     cell_variance = spreads.cell[:, None, None] ** 2
     shrink_BPR = 1 + cell_variance * curvature_BPR
     weight_BPR = curvature_BPR / shrink_BPR
@@ -204,9 +241,10 @@ def _solve(eta_BPR: Array, gradient_BPR: Array, curvature_BPR: Array, law_RC: Ar
     follow_BPQG = given_BPQQ @ cross_BPQG  # how a problem's effects give way to the shared ones
 
     precision_BGG = (shared_RG.T * weight_BPR.sum(axis=1)[:, None, :]) @ shared_RG
-    precision_BGG[:, law, law] += _LAW_SD[law] ** -2.0
-    precision_BGG[:, runs, runs] += spreads.run[:, None] ** -2
-    size = shared_RG.shape[1]
+    diagonal_BG = np.einsum("bgg->bg", precision_BGG)  # a view
+    priors = (_LAW_SD, spreads.run[:, None], spreads.walk[:, None])
+    for part, sd in zip(_shared_parts(len(x_R)), priors, strict=True):
+        diagonal_BG[:, part] += sd**-2.0
     cross_BFG, follow_BFG = (each.reshape(num_batch, -1, size) for each in (cross_BPQG, follow_BPQG))
     covariance_BGG = np.linalg.inv(precision_BGG - cross_BFG.transpose(0, 2, 1) @ follow_BFG)
 
@@ -245,24 +283,30 @@ def _inverse_2x2(first: Array, between: Array, second: Array) -> Array:
 def _better_spreads(solution: _Solution, old: Spreads) -> Spreads:
     """One step of Schall's fixed point: squares of the effects over the number of them that the counts determine."""
     _, num_problems, num_runs = solution.eta_BPR.shape
-    run_BR = solution.shared_BG[:, -num_runs:]
-    run_variance_B = np.trace(solution.shared_covariance_BGG[:, -num_runs:, -num_runs:], axis1=1, axis2=2)
     squares_BQ, variance_BQ = (solution.problem_BPQ**2).sum(axis=1), solution.problem_variance_BPQ.sum(axis=1)
-
-    run_squares_B, cell_squares_B = (
-        (run_BR**2).sum(axis=1),
-        (solution.cell_BPR**2).sum(axis=(1, 2)),
+    _, runs, steps = _shared_parts(num_runs)
+    square_BG = solution.shared_BG**2
+    variance_BG = np.diagonal(solution.shared_covariance_BGG, axis1=1, axis2=2)
+    cell_squares_B = (solution.cell_BPR**2).sum(axis=(1, 2))
+    squares = (
+        squares_BQ[:, 0],
+        squares_BQ[:, 1],
+        square_BG[:, runs].sum(axis=1),
+        cell_squares_B,
+        square_BG[:, steps].sum(axis=1),
     )
-    squares = (squares_BQ[:, 0], squares_BQ[:, 1], run_squares_B, cell_squares_B)
     determined = (
         num_problems - variance_BQ[:, 0] / old.problem**2,
         num_problems - variance_BQ[:, 1] / old.slope**2,
-        num_runs - run_variance_B / old.run**2,
+        num_runs - variance_BG[:, runs].sum(axis=1) / old.run**2,
         old.cell**2 * solution.cell_precision_B,
+        variance_BG[:, steps].shape[1] - variance_BG[:, steps].sum(axis=1) / old.walk**2,
     )
+    rayleigh = [(sd**2, (sd / scale) ** 2) for sd, scale in zip(old[:-1], PRIOR_SCALES, strict=False)]
+    priors = [*rayleigh, (WALK_STEPS * PRIOR_SCALES.walk**2, WALK_STEPS)]
     return Spreads(
         *(
-            np.sqrt((square + sd**2) / (np.maximum(number, 0) + (sd / scale) ** 2))
-            for square, number, sd, scale in zip(squares, determined, old, PRIOR_SCALES, strict=True)
+            np.sqrt((square + prior_square) / (np.maximum(number, 0) + prior_number))
+            for square, number, (prior_square, prior_number) in zip(squares, determined, priors, strict=True)
         )
     )

@@ -8,9 +8,12 @@ is compared with its forecast. The median of these comparisons also corrects the
 
 Runs are drawn and not resampled: there is often one per budget, and a resample of budgets is another ladder. Problems
 are not resampled: the claim is about these. Runs of one budget (seeds) count as runs of their own, each with its own
-deviation; what a whole budget shares beyond the law the model does not know.
+deviation; what a whole budget shares beyond the law is the walk's.
 
-Shape suffixes: B bootstrap draws, P problems, R runs, Q level and slope.
+The walk is drawn afresh in every world, from the smallest budget to the target: that the fitted one came out as it did
+says nothing of where the next will go. It shares its mean over the budgets with the fitted one.
+
+Shape suffixes: B bootstrap draws, P problems, R runs, K budgets, Q level and slope.
 """
 
 from dataclasses import dataclass
@@ -18,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.count_model import CountModel, fit_counts
+from sweep.count_model import WALK_STEPS, CountModel, fit_counts, walk_at
 from sweep.pass_counts import PassCounts
 
 Array = NDArray[np.float64]
@@ -59,6 +62,8 @@ class Worlds:
     """What was drawn: problems, and each world's target run."""
 
     problem_BPQ: Array
+    walk_BK: Array  # at the small budgets
+    further_walk_B: Array  # what it does in a further step of one e-fold
     target_run_B: Array
     target_cell_BP: Array
 
@@ -118,28 +123,11 @@ class BucketFit:
 
     def _true_log_nats(self, x: float) -> Array:
         """(B, P): log(-log p) of each drawn world's target run."""
-        shared = self.model.law(x)[0]
-        of_problem_BP = self.worlds.problem_BPQ @ np.array([1.0, x])
-        total = shared + of_problem_BP + self.worlds.target_run_B[:, None] + self.worlds.target_cell_BP
+        weight_K, variance = walk_at(self.model.budget_K, x)
+        walk_B = self.worlds.walk_BK @ weight_K + np.sqrt(variance) * self.worlds.further_walk_B
+        shared_B = self.model.line(x)[0, 0] + walk_B + self.worlds.target_run_B
+        total = shared_B[:, None] + self.worlds.problem_BPQ @ np.array([1.0, x]) + self.worlds.target_cell_BP
         return np.clip(total, -_FAR, _FAR)
-
-
-@dataclass(frozen=True)
-class Bend:
-    """The law with a parabola in log compute: what multiplies (log C)^2 in log(-log p), and what it would change."""
-
-    curvature: float
-    curvature_sd: float
-    prediction_nats: float  # without the bootstrap's correction
-
-
-def fit_bend(counts: PassCounts, half: int, flops: float) -> Bend:
-    """Let the law bend; the headline never does."""
-    log_flops_R = np.log(counts.flops_R)
-    samples_PR, correct_PR = counts.samples_2RP[half].T, counts.correct_2RP[half].T
-    model = fit_counts(correct_PR[None], samples_PR, log_flops_R - log_flops_R.mean(), bends=True)
-    log_nats = _log_mean_nats(model, float(np.log(flops) - log_flops_R.mean()))[0]
-    return Bend(float(model.law_BC[0, 2]), float(model.law_sd_BC[0, 2]), float(np.exp(log_nats)))
 
 
 def fit_bucket(counts: PassCounts, half: int, level: float, draws: int = _DRAWS, seed: int = 0) -> BucketFit:
@@ -161,7 +149,8 @@ def _draw(
 
     The spread of runs is known from no more deviations than there are runs beyond the law's two coefficients, so each
     world has its own: sum of squares over a chi-squared number, the sum being (freedom - 1) estimated variances with
-    the fit's prior. Problems are drawn from what the counts leave open of them.
+    the fit's prior. That of the walk is known from its steps but one, for the slope, and from its prior. Problems are
+    drawn from what the counts leave open of them.
     """
     num_problems, num_runs = samples_PR.shape
     problem = model.problem_BPQ[0] + np.einsum(
@@ -172,14 +161,21 @@ def _draw(
     freedom = max(num_runs - 2, 2)
     run_sd_B = model.spreads.run[0] * np.sqrt((freedom - 1) / random.chisquare(freedom, draws))
     run_BR = run_sd_B[:, None] * random.standard_normal((draws, num_runs + 1))
+    length_K = np.diff(model.budget_K, prepend=model.budget_K[0])
+    freedom = WALK_STEPS + len(length_K) - 2
+    walk_sd_B = model.spreads.walk[0] * np.sqrt(freedom / random.chisquare(freedom, draws))
+    step_BK = walk_sd_B[:, None] * np.sqrt(length_K) * random.standard_normal((draws, len(length_K)))
+    walk_BK = np.cumsum(step_BK, axis=1)
+    walk_BK += (model.walk_BK[0] - walk_BK).mean(axis=1, keepdims=True)
     cell_BPR = model.spreads.cell[0] * random.standard_normal((draws, num_problems, num_runs + 1))
     log_nats = (
-        (model.law(x_R)[0] + run_BR[:, :-1])[:, None]
+        (model.line(x_R)[0] + walk_BK[:, np.searchsorted(model.budget_K, x_R)] + run_BR[:, :-1])[:, None]
         + problem @ np.stack([np.ones(num_runs), x_R])
         + cell_BPR[..., :-1]
     )
     correct = random.binomial(samples_PR, np.exp(-np.exp(np.clip(log_nats, -_FAR, _FAR))))
-    return Worlds(problem, run_BR[:, -1], cell_BPR[..., -1]), correct
+    further_walk_B = walk_sd_B * random.standard_normal(draws)
+    return Worlds(problem, walk_BK, further_walk_B, run_BR[:, -1], cell_BPR[..., -1]), correct
 
 
 def _mean_nats(model: CountModel, x: float) -> Array:

@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 
 from sweep.laws import budget_groups
 from sweep.pass_counts import PassCounts
-from sweep.pass_forecast import Bend, BucketFit, Interval, ProblemForecast, RunEstimate, fit_bend, fit_bucket
+from sweep.pass_forecast import BucketFit, Interval, ProblemForecast, RunEstimate, fit_bucket
 from sweep.pass_rates import log_pass_rate, pass_rate
 
 Array = NDArray[np.float64]
 
 MIN_PROBLEMS, MIN_BUDGETS, MIN_RARER = 5, 3, 3
 WIDE, WIDE_NATS = 2.0, 0.25  # an interval that reaches further than both, on either side, says next to nothing
-_BENT = 2.0  # standard deviations
+_BENT = 3.0  # standard deviations
 _CURVE_POINTS = 40
 
 
@@ -62,7 +62,7 @@ class Headline:
     slope_sd: float
     run_sd: float
     cell_sd: float
-    bend: Bend
+    walk_sd: float
     problems: list[ProblemForecast]
     runs: list[RunEstimate]
     curve: list[CurvePoint]
@@ -141,7 +141,7 @@ def pass_law(
         num_problems=len(tasks),
         forecastable=not reasons,
         not_forecastable_because=reasons,
-        warnings=_warnings(headline),
+        warnings=_warnings(headline, target_flops),
         samples_needed=needed,
         samples_needed_is_least=is_least,
         likelihood=headline,
@@ -279,23 +279,28 @@ def _headline(fit: BucketFit, target_flops: float) -> Headline:
         nats=nats,
         pass_rate=rate,
         exponent=float(fit.model.exponent[0]),
-        exponent_sd=float(fit.model.law_sd_BC[0, 1]),
+        exponent_sd=float(fit.model.law_sd_BQ[0, 1]),
         bias_correction=correction,
         **sds,
-        bend=fit_bend(fit.counts, fit.half, target_flops),
         problems=fit.problems(target_flops),
         runs=fit.runs(),
         curve=_curve(fit, target_flops),
     )
 
 
-def _warnings(headline: Headline | None) -> list[str]:
-    if headline is None or abs(headline.bend.curvature) < _BENT * headline.bend.curvature_sd:
+def _warnings(headline: Headline | None, target_flops: float) -> list[str]:
+    """The walk knows of bends, not that they go on: what a parabola through the runs would say, if that is far off."""
+    if headline is None or len(headline.runs) < 5:
+        return []
+    log_ratio_R = np.log([run.flops / target_flops for run in headline.runs])
+    log_nats_R = np.log([run.nats for run in headline.runs])
+    coefficients, covariance = np.polyfit(log_ratio_R, log_nats_R, 2, cov=True)
+    bend, sd, parabola = abs(coefficients[0]), np.sqrt(covariance[0, 0]), float(np.exp(coefficients[-1]))
+    if bend < _BENT * sd or headline.nats.low <= parabola <= headline.nats.high:
         return []
     return [
-        f"the ladder bends: a parabola fits better by {abs(headline.bend.curvature) / headline.bend.curvature_sd:.1f}"
-        f" standard deviations and would forecast {headline.bend.prediction_nats:.3g} nats in place of"
-        f" {headline.nats.prediction:.3g}"
+        f"the ladder bends: a parabola fits its runs better by {bend / sd:.1f} standard deviations and would forecast"
+        f" {parabola:.3g} nats in place of {headline.nats.prediction:.3g}, outside the interval"
     ]
 
 

@@ -11,11 +11,13 @@ from scipy.stats import norm
 
 from sweep.count_model import (
     PRIOR_SCALES,
+    WALK_STEPS,
     CountModel,
     Spreads,
     expected_derivatives,
     fit_counts,
     log_likelihood_derivatives,
+    walk_at,
 )
 
 Array = NDArray[np.float64]
@@ -24,8 +26,8 @@ X = np.log(np.logspace(0, 2, 5))
 X = X - X.mean()
 
 
-def spreads(problem: float, slope: float, run: float, cell: float) -> Spreads:
-    return Spreads(*(np.array([sd]) for sd in (problem, slope, run, cell)))
+def spreads(problem: float, slope: float, run: float, cell: float, walk: float) -> Spreads:
+    return Spreads(*(np.array([sd]) for sd in (problem, slope, run, cell, walk)))
 
 
 def log_likelihood(correct: NDArray[Any], samples: NDArray[Any], eta: Array) -> Array:
@@ -80,7 +82,7 @@ def test_expectations_are_those_of_the_integral(correct: int) -> None:
 
 
 def dense(correct: Counts, samples: Counts, given: Spreads) -> tuple[Array, Array, list[slice]]:
-    """Mean and covariance of all effects by dense algebra: a, -k, runs, levels, slopes, cells.
+    """Mean and covariance of all effects by dense algebra: a, -k, runs, levels, slopes, cells, steps.
 
     The mean maximises the expected log likelihood and the prior, by a general-purpose minimiser.
     """
@@ -95,8 +97,9 @@ def dense(correct: Counts, samples: Counts, given: Spreads) -> tuple[Array, Arra
         levels,
         levels * X[run][:, None],
         np.eye(rows),
+        (X[run][:, None] >= X[1:]) * np.sqrt(np.diff(X)),
     ]
-    sds = [10.0, 1.0, given.run[0], given.problem[0], given.slope[0], given.cell[0]]
+    sds = [10.0, 1.0, given.run[0], given.problem[0], given.slope[0], given.cell[0], given.walk[0]]
     design = np.concatenate(blocks, axis=1)
     precision = np.concatenate([np.full(block.shape[1], sd**-2) for block, sd in zip(blocks, sds, strict=True)])
     ends = np.cumsum([block.shape[1] for block in blocks])
@@ -125,28 +128,36 @@ def dense(correct: Counts, samples: Counts, given: Spreads) -> tuple[Array, Arra
 
 @pytest.mark.parametrize("samples", [40, 2000])
 def test_block_by_block_and_dense_agree(samples: int) -> None:
-    given = spreads(0.7, 0.05, 0.1, 0.2)
+    given = spreads(0.7, 0.05, 0.1, 0.2, 0.1)
     correct, _ = draw(1, samples)
     found = fit_counts(correct[None], np.full(correct.shape, samples), X, given, estimate_spreads=False)
-    mean, covariance, (level, slope, runs, problems, slopes, _) = dense(correct, np.full(correct.shape, samples), given)
-    assert found.law_BC[0, 0] == pytest.approx(mean[level][0], abs=1e-4)
+    mean, covariance, parts = dense(correct, np.full(correct.shape, samples), given)
+    level, slope, runs, problems, slopes, _, steps = parts
+    assert found.law_BQ[0, 0] == pytest.approx(mean[level][0], abs=1e-4)
     assert found.exponent[0] == pytest.approx(-mean[slope][0], abs=1e-4)
-    assert found.law_sd_BC[0, 1] == pytest.approx(np.sqrt(covariance[1, 1]), rel=1e-3)
+    assert found.law_sd_BQ[0, 1] == pytest.approx(np.sqrt(covariance[1, 1]), rel=1e-3)
     assert found.run_effect_BR[0] == pytest.approx(mean[runs], abs=1e-4)
+    assert found.walk_BK[0] == pytest.approx(np.append(0, np.cumsum(mean[steps] * np.sqrt(np.diff(X)))), abs=1e-4)
     assert found.problem_BPQ[0, :, 0] == pytest.approx(mean[problems], abs=1e-3)
     assert found.problem_BPQ[0, :, 1] == pytest.approx(mean[slopes], abs=1e-4)
 
 
 def test_spreads_are_the_fixed_point_of_dense_algebra() -> None:
-    """sd^2 = (squares + sd^2) / (effects - variance / sd^2 + (sd / prior scale)^2), all from the dense solution."""
+    """sd^2 = (squares + sd^2) / (effects - variance / sd^2 + (sd / prior scale)^2), all from the dense solution.
+
+    That of the walk: (squares + WALK_STEPS prior scale^2) / (steps - variance / sd^2 + WALK_STEPS).
+    """
     correct, _ = draw(2, 500, problems=8)
     samples = np.full(correct.shape, 500)
     found = fit_counts(correct[None], samples, X).spreads
-    mean, covariance, (_, _, runs, problems, slopes, cells) = dense(correct, samples, found)
+    mean, covariance, (_, _, runs, problems, slopes, cells, steps) = dense(correct, samples, found)
     variance = np.diag(covariance)
-    for sd, scale, effects in zip(found, PRIOR_SCALES, (problems, slopes, runs, cells), strict=True):
+    for sd, scale, effects in zip(found, PRIOR_SCALES, (problems, slopes, runs, cells, steps), strict=True):
         determined = len(mean[effects]) - variance[effects].sum() / sd[0] ** 2
-        fixed = ((mean[effects] ** 2).sum() + sd[0] ** 2) / (determined + (sd[0] / scale[0]) ** 2)
+        prior = (sd[0] ** 2, (sd[0] / scale[0]) ** 2)
+        if sd is found.walk:
+            prior = (WALK_STEPS * scale[0] ** 2, WALK_STEPS)
+        fixed = ((mean[effects] ** 2).sum() + prior[0]) / (determined + prior[1])
         assert np.sqrt(fixed) == pytest.approx(sd[0], rel=0.02)
 
 
@@ -155,7 +166,7 @@ def test_without_scatter_it_is_the_plain_maximum_of_the_likelihood() -> None:
     samples = 5000
     correct, level = draw(3, samples, cell_sd=0.0)
     found = fit_counts(
-        correct[None], np.full(correct.shape, samples), X, spreads(30.0, 1e-5, 1e-5, 1e-5), estimate_spreads=False
+        correct[None], np.full(correct.shape, samples), X, spreads(30.0, 1e-5, 1e-5, 1e-5, 1e-5), estimate_spreads=False
     )
 
     def loss(at: Array) -> float:
@@ -163,14 +174,14 @@ def test_without_scatter_it_is_the_plain_maximum_of_the_likelihood() -> None:
 
     best = minimize(loss, np.append(level, 0.1), method="BFGS").x
     assert found.exponent[0] == pytest.approx(best[-1], abs=1e-3)
-    assert found.law_BC[0, 0] + found.problem_BPQ[0, :, 0] == pytest.approx(best[:-1], abs=5e-3)
+    assert found.law_BQ[0, 0] + found.problem_BPQ[0, :, 0] == pytest.approx(best[:-1], abs=5e-3)
 
 
 # ---- planted truth ----------------------------------------------------------------------------
 
 
 def test_planted_exponent_and_spreads_are_recovered() -> None:
-    """The mean over forty drawn ladders; a fifth of the cells has no success."""
+    """The mean over forty drawn ladders; a fifth of the cells has no success. The walk takes a part of the runs'."""
     random = np.random.default_rng(0)
     problems, x = 40, np.log(np.logspace(-1.5, 1.5, 10))
     level = np.log(3.0) + 0.7 * random.standard_normal((40, problems, 1))
@@ -179,8 +190,8 @@ def test_planted_exponent_and_spreads_are_recovered() -> None:
     correct = random.binomial(300, np.exp(-np.exp(level - slope * x + scatter)))
     found = fit_counts(correct, np.full(correct.shape[1:], 300), x)
     assert found.exponent.mean() == pytest.approx(0.2, abs=0.006)
-    for sd, planted in zip(found.spreads, (0.7, 0.03, 0.1, 0.15), strict=True):
-        assert sd.mean() == pytest.approx(planted, rel=0.1)
+    for sd, planted, off in zip(found.spreads[:4], (0.7, 0.03, 0.1, 0.15), (0.1, 0.1, 0.2, 0.1), strict=True):
+        assert sd.mean() == pytest.approx(planted, rel=off)
 
 
 def test_batches_do_not_touch_one_another() -> None:
@@ -195,7 +206,7 @@ def test_cells_that_were_not_sampled_say_nothing() -> None:
     """Whatever stands in a problem that no run tried, the others are as without it."""
     correct, _ = draw(4, 200)
     samples = np.full(correct.shape, 200)
-    given = spreads(0.7, 0.05, 0.1, 0.2)
+    given = spreads(0.7, 0.05, 0.1, 0.2, 0.1)
     alone = fit_counts(correct[None], samples, X, given, estimate_spreads=False)
     beside = fit_counts(
         np.vstack([correct, np.zeros((1, len(X)), int)])[None],
@@ -216,15 +227,31 @@ def test_all_or_nothing_stays_finite(rate: float) -> None:
     assert isinstance(found, CountModel)
 
 
-def test_a_planted_bend_is_found() -> None:
-    """Thirty ladders of ten runs; a straight one is no bend."""
+def test_a_planted_walk_is_found() -> None:
+    """Forty ladders of ten budgets and two seeds; a straight one strays less than the prior says."""
     random = np.random.default_rng(0)
-    x = np.log(np.logspace(-1.5, 1.5, 10))
-    level = np.log(3.0) + 0.7 * random.standard_normal((30, 25, 1))
-    scatter = 0.03 * random.standard_normal((30, 1, 10)) + 0.15 * random.standard_normal((30, 25, 10))
-    for planted in (0.0, -0.01, 0.01):
-        correct = random.binomial(1000, np.exp(-np.exp(level - 0.2 * x + planted * x**2 + scatter)))
-        found = fit_counts(correct, np.full(correct.shape[1:], 1000), x, bends=True)
-        assert found.law_BC[:, 2].mean() == pytest.approx(planted, abs=0.002)
-        off = np.abs(found.law_BC[:, 2] - planted) > 2 * found.law_sd_BC[:, 2]
-        assert off.mean() < 0.2
+    budgets = np.log(np.logspace(-1.5, 1.5, 10))
+    x = np.repeat(budgets, 2)
+    level = np.log(3.0) + 0.7 * random.standard_normal((40, 25, 1))
+    steps = np.sqrt(np.diff(budgets, prepend=budgets[0])) * random.standard_normal((40, 10))
+    scatter = 0.03 * random.standard_normal((40, 1, 20)) + 0.15 * random.standard_normal((40, 25, 20))
+    for planted, least, most in ((0.0, 0.05, 0.09), (0.11, 0.1, 0.12), (0.3, 0.24, 0.31)):
+        walk_BK = planted * np.cumsum(steps, axis=1)
+        eta = level - 0.2 * x + np.repeat(walk_BK, 2, axis=1)[:, None] + scatter
+        correct = random.binomial(1000, np.exp(-np.exp(eta)))
+        found = fit_counts(correct, np.full(correct.shape[1:], 1000), x)
+        assert least < np.sqrt((found.spreads.walk**2).mean()) < most
+        # What the line and the walk say together differs by a ladder's own problems, not along it.
+        error_BK = found.line(budgets) + found.walk_BK - (np.log(3.0) - 0.2 * budgets + walk_BK)
+        assert (error_BK - error_BK.mean(axis=1, keepdims=True)).std() < 0.06
+
+
+def test_a_walk_between_and_beyond_what_is_known() -> None:
+    """Brownian bridge and Brownian motion, from the covariance min(x, y) of a walk that starts at the first budget."""
+    budget_K = np.array([-1.0, 0.5, 1.0, 3.0])
+    for x in (-0.4, 0.5, 2.0, 3.0, 7.0):
+        known, new = budget_K[1:] + 1, x + 1
+        weights = np.linalg.solve(np.minimum.outer(known, known), np.minimum(known, new))
+        mean_K, variance = walk_at(budget_K, x)
+        assert mean_K[1:] == pytest.approx(weights, abs=1e-12)
+        assert variance == pytest.approx(new - np.minimum(known, new) @ weights, abs=1e-12)

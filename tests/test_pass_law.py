@@ -82,6 +82,14 @@ def test_the_likelihood_is_unbiased_where_the_report_is_not() -> None:
     assert np.median(report) < 0.75
 
 
+@pytest.mark.parametrize(
+    "world", [replace(REPORTED, bend=-0.004), replace(REPORTED, bend=0.004), replace(REPORTED, hard_is_steep=0.03)]
+)
+def test_the_interval_knows_of_bends(world: World) -> None:
+    """By 0.26 of log(-log p) at the target, either way, or as harder problems are steeper: mostly covered."""
+    assert over_truth(world, range(12), 60)[2] >= 9 / 12
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "world",
@@ -96,10 +104,19 @@ def test_the_likelihood_is_unbiased_where_the_report_is_not() -> None:
     ids=["100 samples", "1,000", "10,000", "seeds and noise between runs", "stopped at 20", "exponents differ"],
 )
 def test_unbiased_and_covered_in_many_worlds(world: World) -> None:
-    """The median's standard error is 1 % and the coverage's 3 %; three of them are allowed on either side."""
+    """The median's standard error is 1 %. The interval allows for a law that strays: where none does it holds nearly
+    always."""
     likelihood, _, inside = over_truth(world, range(100), 150)
     assert np.median(likelihood) == pytest.approx(1, abs=0.05)
-    assert 0.81 <= inside <= 1.0
+    assert inside >= 0.9
+
+
+@pytest.mark.slow
+def test_where_laws_stray_as_expected_the_interval_holds_as_often_as_it_says() -> None:
+    """The coverage's standard error is 3 %; three of them are allowed on either side."""
+    likelihood, _, inside = over_truth(replace(REPORTED, walk_sd=0.11), range(100), 150)
+    assert np.median(likelihood) == pytest.approx(1, abs=0.15)
+    assert 0.81 <= inside <= 0.99
 
 
 # ---- what is in a result ----------------------------------------------------------------------
@@ -210,7 +227,7 @@ def test_a_ladder_that_bends_is_named() -> None:
     found = law_of(draw_world(bent, np.random.default_rng(3)).counts)
     assert found.likelihood is not None
     assert "the ladder bends" in found.warnings[0]
-    assert found.likelihood.bend.prediction_nats < found.likelihood.nats.prediction
+    assert "outside the interval" in found.warnings[0]
     assert law_of(draw_world(replace(bent, bend=0.0), np.random.default_rng(3)).counts).warnings == []
 
 
