@@ -203,6 +203,7 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "design_gain": ("What a designed ladder gains over an even one", fit_pages.design_gain),
     "fit_speed": ("Speed of the fit", fit_pages.fit_speed),
     "pass_law_simulation": ("The law of pass rates on planted worlds", pass_pages.pass_law_simulation),
+    "pass_bends": ("How real ladders of pass rates stray from a line", pass_pages.pass_bends),
     "scoring_speed": ("Scoring programs beside the reference harness", scoring_pages.scoring_speed),
     "scoring_differential": ("Verdicts beside the reference harness's", scoring_pages.scoring_differential),
     "scoring_memory": ("Memory over a million programs", scoring_pages.scoring_memory),

@@ -71,3 +71,27 @@ def pass_law_simulation(result: dict[str, Any]) -> str:
 
 def _range(ratio: dict[str, float] | None) -> str:
     return "none" if ratio is None else f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
+
+
+def pass_bends(result: dict[str, Any]) -> str:
+    """How far real ladders stray from a straight law, and whether the interval knows."""
+    ways = ("walk", "walk_of_slope", "parabola")
+    spreads = [
+        [f"{row['largest_flops']:.2g}"]
+        + [f"{row['ways'][way]['spread']:.3f} ({row['ways'][way]['log_likelihood_over_straight']:.1f})" for way in ways]
+        for row in result["ways"]
+    ]
+    head = ["ladder ends at", "walk of log(-log p), per e-fold^0.5", "walk of the exponent", "parabola"]
+    rolling = [
+        [
+            {"near": f"up to {result['far']:g} times", "far": "farther"}[where],
+            str(found["forecasts"]),
+            f"{found['coverage']:.0%}",
+            f"{found['log_error_rms']:.3f}",
+            f"{found['log_half_width']:.3f}",
+        ]
+        for where, found in result["summary"].items()
+    ]
+    rolled = table(["forecasts", "number", "intervals that hold", "rms error of the logarithm", "half width"], rolling)
+    told = "Spread of each way to stray; in brackets the nats by which it is likelier than a straight law."
+    return f"{told}\n\n{table(head, spreads)}\n\nRolling forecasts of larger runs:\n\n{rolled}"
