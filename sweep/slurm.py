@@ -19,10 +19,12 @@ _TRIES = 3
 _WAIT_SECONDS = 3.0
 # A controller that restarts or is busy says one of these; the same command works seconds later.
 _PASSING = re.compile("Unable to contact slurm|Socket timed out|Connection refused|Zero Bytes|temporarily unable", re.I)
+_ASK_FOR_LESS = "ask for less: machine.slurm.gres, cpus, target_cpus or memory (sinfo -o '%P %l %c %m %G')"
 _FIXES = (
-    ("partition", "set machine.slurm.partition to one that sinfo lists"),
     ("account", "set machine.slurm.account to one of yours (sacctmgr show associations user=$USER)"),
-    ("node configuration", "ask for less: machine.slurm.gres, cpus, memory or max_minutes (sinfo -o '%P %l %c %m %G')"),
+    ("partition", "set machine.slurm.partition to one that sinfo lists"),
+    ("node configuration", _ASK_FOR_LESS),
+    ("processors requested", _ASK_FOR_LESS),
     ("time limit", "lower machine.slurm.max_minutes to the partition's limit (sinfo -o '%P %l')"),
     ("array", "lower machine.slurm.max_running, or raise element_minutes so that fewer elements are needed"),
     ("limit", "wait for other jobs to end, or raise machine.slurm.element_minutes so that fewer elements are needed"),

@@ -64,6 +64,12 @@ def on(cluster: SlurmCluster, module: str, *arguments: str) -> subprocess.Comple
     return subprocess.run(command, cwd=tiny.ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
 
+def use(cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process be on the cluster."""
+    for name, value in cluster.environment.items():
+        monkeypatch.setenv(name, value)
+
+
 def launch(cluster: SlurmCluster, base: Path, cache: Path, *more: str) -> subprocess.CompletedProcess[str]:
     places = [f"sweeps_dir={base}/sweeps", f"machine.cache_dir={cache}", "name=finished"]
     return on(cluster, "sweep.launch", *tiny.OVERRIDES, *places, *ON_SLURM, *more)
@@ -211,20 +217,26 @@ def test_a_run_that_fails_twice_stops_and_is_named(cluster: SlurmCluster, tmp_pa
 
 @pytest.mark.slow
 def test_what_a_cluster_refuses_is_named_and_nothing_is_left_in_the_queue(
-    cluster: SlurmCluster, tmp_path: Path, base: Path
+    own: Callable[..., SlurmCluster], tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    closed = "PartitionName=closed Nodes=ALL AllowAccounts=lab\nPartitionName=short Nodes=ALL MaxTime=10"
+    cluster = own(extra_config=f"EnforcePartLimits=ALL\n{closed}")
+    use(cluster, monkeypatch)
     for more, found, todo in (
         (["machine.slurm.partition=nowhere"], "invalid partition", "sinfo lists"),
+        (["machine.slurm.partition=closed", "machine.slurm.account=me"], "Invalid account", "machine.slurm.account"),
+        (["machine.slurm.partition=short"], "time limit is invalid", "lower machine.slurm.max_minutes"),
         (['machine.slurm.gres="gpu:9"'], "node configuration is not available", "machine.slurm.gres"),
         (["machine.slurm.extra=[--no-such]"], "unrecognized option", "mend what Slurm names"),
         # Only the target is refused, after the arrays could be submitted: all or nothing.
-        (["machine.slurm.target_cpus=999"], "node configuration is not available", "ask for less"),
+        (["machine.slurm.target_cpus=999"], "More processors requested", "ask for less"),
     ):
-        refused = launch(cluster, tmp_path, base / "cache", *more)
-        assert refused.returncode == 2
-        assert found in refused.stderr
-        assert todo in refused.stderr
-        assert "Traceback" not in refused.stderr
+        with pytest.raises(SweepError) as refused:
+            run_pipeline(
+                tiny.spec_of(*tiny.overrides(tmp_path, "refused", f"machine.cache_dir={base}/cache"), *ON_SLURM, *more)
+            )
+        assert found in refused.value.args[0]
+        assert todo in refused.value.args[2]
         assert queued(cluster) == []
 
 
@@ -266,8 +278,7 @@ def test_a_full_queue_leaves_nothing_half_submitted(
 ) -> None:
     """The queue takes the array of six and two jobs more; the next call of sbatch waits for ever."""
     cluster = own(extra_config="MaxJobCount=8")
-    for name, value in cluster.environment.items():
-        monkeypatch.setenv(name, value)
+    use(cluster, monkeypatch)
     monkeypatch.setattr(slurm_commands, "_TIMEOUT_SECONDS", 4.0)
     places = [f"sweeps_dir={tmp_path}", f"machine.cache_dir={base}/cache"]
     spec = tiny.spec_of(*tiny.OVERRIDES, *places, *ON_SLURM, *ONE_EACH, "machine.slurm.extra=[--hold]")
