@@ -41,7 +41,7 @@ from tests.slurm_cluster import SlurmCluster, why_no_slurm
 SWEEP = [
     *tiny.OVERRIDES,
     "name=drill",
-    "data.train_bytes=10000000",
+    "data.train_bytes=7000000",
     "grid.budgets_flops=[2.5e9,3e9,3.6e9,4.3e9,5.2e9]",
     "grid.num_seeds=[2,2,1,1,1]",
     "grid.target_flops=2.6e10",

@@ -118,9 +118,9 @@ def holders(found: dict[int, Process], folder: SweepFolder) -> dict[str, set[int
         if process.arguments[1:3] != ("-m", "sweep.job"):
             continue
         with suppress(OSError):
-            for link in os.listdir(f"/proc/{process.pid}/fd"):
+            for link in Path(f"/proc/{process.pid}/fd").iterdir():
                 with suppress(OSError):
-                    target = os.readlink(f"/proc/{process.pid}/fd/{link}")
+                    target = str(link.readlink())
                     if target.startswith(runs) and target.endswith("/lock"):
                         by_run.setdefault(target.removeprefix(runs).split("/")[0], set()).add(process.pid)
     return by_run
