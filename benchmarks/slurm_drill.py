@@ -136,7 +136,7 @@ class Drill:
         while not (folder.report.exists() and not self._open()):
             self._end_faults()
             self._inject()
-            if not self._open() and not self._queued() and not folder.report.exists():
+            if not self._queued() and not folder.report.exists() and all(f.undo is None for f in self._open()):
                 self.relaunches.append(max(submissions(folder)) + 1)
                 self.launch()
             progress = sum(len(watch.starts) + watch.step for watch in self.watches.values())

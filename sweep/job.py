@@ -13,14 +13,15 @@ import argparse
 import logging
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from sweep.capability import capability_of, is_sampled
 from sweep.data import open_corpus
 from sweep.errors import SweepError, run_main
 from sweep.folder import CorruptFile, SweepFolder, open_sweep
-from sweep.lease import Holder, holder_here, holder_of
-from sweep.life import begin, end, how_far
+from sweep.lease import Holder, holder_here, holder_of, is_older
+from sweep.life import begin, end, how_far, read_life
 from sweep.pending import pending, refuse_failures
 from sweep.pipeline import conclude, forecast, locked_sweep, seal_hash
 from sweep.run_spec import Plan, PlannedRun, read_plan
@@ -28,7 +29,7 @@ from sweep.slurm import queue
 from sweep.submission import FORECAST, REPORT, RUNS, TARGET, Submission, life_of, read_submission
 from sweep.submit import submit_sweep
 from sweep.tracking import decide_mode
-from sweep.workers import EXIT_STOPPED, Job, run_all
+from sweep.workers import EXIT_FENCED, EXIT_STOPPED, Job, run_all
 
 log = logging.getLogger("sweep")
 
@@ -66,7 +67,11 @@ def train_group(
                 break
             log.info("train: %d of %d runs to go, tracking %s", len(left), len(runs), mode)
             if not run_all(left, job):
-                end(life, "stopped", "told to stop; saved")
+                if _is_superseded(life[0], holder):
+                    log.warning("a later life of %s is at work; this one (%s) ends", holder.element, holder)
+                    return EXIT_FENCED
+                with suppress(OSError):  # whatever the disk does, it has to be queued again
+                    end(life, "stopped", "told to stop; saved")
                 return EXIT_STOPPED
         refuse_failures(runs, folder, capability)
     except SweepError as error:
@@ -74,6 +79,12 @@ def train_group(
         raise
     end(life, "done", "")
     return 0
+
+
+def _is_superseded(life: Path, holder: Holder) -> bool:
+    """Whether the element was started again elsewhere: this process has outlived its node's daemon."""
+    newest = read_life(life)
+    return newest is not None and is_older(holder, newest.element, newest.restart)
 
 
 def _where(folder: SweepFolder, run: PlannedRun) -> str:
@@ -148,7 +159,18 @@ def _ended(plan: Plan, folder: SweepFolder, submission: Submission, runs: list[P
 
 
 def run_job(stage: str, folder: SweepFolder, submission: Submission, group: int) -> int:
-    """Do what a job is for; returns its exit code."""
+    """Do what a job is for, again if the disk failed meanwhile; returns its exit code."""
+    for _ in range(_MAX_TRIES):
+        wait_until_writable(folder)
+        try:
+            return _run_stage(stage, folder, submission, group)
+        except OSError as error:
+            log.warning("%s: again in %g s", error, _DISK_POLL_SECONDS)
+            time.sleep(_DISK_POLL_SECONDS)
+    return _run_stage(stage, folder, submission, group)
+
+
+def _run_stage(stage: str, folder: SweepFolder, submission: Submission, group: int) -> int:
     plan = read_plan(folder)
     if stage == RUNS:
         run_ids = set(submission.groups[group])

@@ -30,6 +30,7 @@ from sweep.spec import MachineSpec
 log = logging.getLogger("sweep")
 
 EXIT_STOPPED = 75  # EX_TEMPFAIL: not done, run me again
+EXIT_FENCED = 76  # the run is another process's now
 _POLL_SECONDS = 0.1
 _LOCK_TRIES = 20
 _LEASE_TRIES = 600  # an older holder sees the lease and lets go after its step
@@ -52,7 +53,7 @@ class Job:
 
 
 def run_all(runs: list[PlannedRun], job: Job) -> bool:
-    """Train and evaluate all ``runs``; returns False if it was interrupted before they ended.
+    """Train and evaluate all ``runs``; returns False if it was interrupted, or lost a run to another, before they ended.
 
     How each ended is in its folder. An interrupt (Ctrl-C, SIGTERM) reaches the workers, which save
     and stop; what is not done goes on at the next launch.
@@ -90,6 +91,7 @@ def run_all(runs: list[PlannedRun], job: Job) -> bool:
                     if not process.is_alive():
                         process.join()
                         del working[run_id]
+                        interrupted |= process.exitcode == EXIT_FENCED
                         _report_end(run_id, process.exitcode, job.folder)
                 progress.update(set(working))
     finally:
@@ -111,7 +113,7 @@ def _fork(run: PlannedRun, job: Job) -> BaseProcess:
 
 
 def _report_end(run_id: str, exit_code: int | None, folder: SweepFolder) -> None:
-    if exit_code not in (0, EXIT_STOPPED):
+    if exit_code not in (0, EXIT_STOPPED, EXIT_FENCED):
         state = folder.run(run_id).state()
         log.warning("run %s ended with exit code %s: %s %s", run_id, exit_code, state.status, state.reason)
 
@@ -140,7 +142,10 @@ def _worker(run: PlannedRun, job: Job, parent_pid: int) -> None:
     should_stop: Callable[[], bool] = asked_or_orphaned
     tries = _LOCK_TRIES
     if job.holder is not None:
-        take(folder.lease, job.holder)
+        try:
+            take(folder.lease, job.holder)
+        except Fenced as fence:
+            os._exit(_leave(run, job, fence))
         should_stop = fenced(asked_or_orphaned, folder.lease, job.holder)
         tries = _LEASE_TRIES
     for _ in range(tries):  # ``status`` holds the lock for an instant when it looks whether a run is alive
@@ -193,8 +198,7 @@ def _train_and_evaluate(run: PlannedRun, job: Job, folder: RunFolder, should_sto
         mirror.finish()
         return EXIT_STOPPED
     except Fenced as fence:
-        log.warning("run %s: %s; this process (%s) leaves it alone", run.run_id, fence, job.holder)
-        return EXIT_STOPPED
+        return _leave(run, job, fence)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         if _disk_is_full(folder):
@@ -206,6 +210,11 @@ def _train_and_evaluate(run: PlannedRun, job: Job, folder: RunFolder, should_sto
         with suppress(OSError):  # nothing can be written: the log has said why
             write_json(folder.train, failure)
         return 1
+
+
+def _leave(run: PlannedRun, job: Job, fence: Fenced) -> int:
+    log.warning("run %s: %s; this process (%s) leaves it alone", run.run_id, fence, job.holder)
+    return EXIT_FENCED
 
 
 def _disk_is_full(folder: RunFolder) -> bool:
