@@ -27,6 +27,7 @@ from typing import Any
 
 from benchmarks.drawing import table
 from benchmarks.slurm_faults import KINDS, Disk, Kind, Site, Undo, Victim, holders, processes, victims
+from benchmarks.slurm_pages import DRILL_HEAD
 from benchmarks.study import write_result
 from sweep.folder import RunFolder, SweepFolder, read_json
 from sweep.lease import Holder, holder_of
@@ -42,9 +43,9 @@ SWEEP = [
     *tiny.OVERRIDES,
     "name=drill",
     "data.train_bytes=7000000",
-    "grid.budgets_flops=[2.5e9,3e9,3.6e9,4.3e9,5.2e9]",
+    "grid.budgets_flops=[4e9,4.8e9,5.8e9,6.9e9,8.3e9]",
     "grid.num_seeds=[2,2,1,1,1]",
-    "grid.target_flops=2.6e10",
+    "grid.target_flops=4.2e10",
     "fit.max_flops_fraction=0.2",
     "recipe.batch_tokens_per_sqrt_token=0.1",  # many steps, to be interrupted between
     "machine.log_rows_per_run=2000",
@@ -55,7 +56,7 @@ ON_SLURM += ["machine.target_threads=1", "machine.slurm.target_cpus=1"]
 DISK_MEBIBYTES = 64
 SHARE_OF_SMALL_RUNS = 0.72
 _TICK_SECONDS = 0.25
-_SURE_SECONDS = 600.0  # without any progress: something hangs
+_SURE_SECONDS = 300.0  # without any progress: something hangs
 
 
 @dataclass
@@ -196,7 +197,7 @@ class Drill:
         if ends := kind.inject(self.site, victim):
             fault.undo_at, fault.undo = self.now + ends[0], ends[1]
         self.faults.append(fault)
-        self.next_at = self.now + self.site.generator.uniform(0.3, 3.0)
+        self.next_at = self.now + self.site.generator.uniform(0.1, 1.5)
 
     def _is_going(self, run_id: str) -> bool:
         watch = self.watches[run_id]
@@ -245,9 +246,6 @@ def row(number: int, fault: Fault) -> list[str]:
     place = f"{fault.victim.run_id[:14]} in {fault.victim.part} on {fault.victim.node}, step {fault.step}"
     costs = [f"{fault.repeated} steps", f"{fault.recovery_seconds:.0f} s"]
     return [str(number), f"{fault.seconds:.0f}", fault.kind.name, place, *costs, fault.outcome]
-
-
-HEAD = ["", "at s", "fault", "hit", "made again", "until it went on", "outcome"]
 
 
 def launch(base: Path, cache: Path, more: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -350,7 +348,7 @@ def main() -> int:
             if options.keep:
                 shutil.copytree(folder.path, options.keep)
         result = {**report(drill, undisturbed), "seed": options.seed, "libraries": library_versions()}
-    print(table(HEAD, result["rows"]))
+    print(table(DRILL_HEAD, result["rows"]))
     print(json.dumps({key: value for key, value in result.items() if key != "rows"}, indent=1))
     bad = [key for key in ("lost", "different", "wrong_records", "not_injected") if result[key]]
     if bad or result["verdict"] != "judged":

@@ -13,6 +13,7 @@ import argparse
 import logging
 import os
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,7 +44,8 @@ def train_group(
 ) -> int:
     """Train, evaluate and sample ``runs``; returns the exit code of the job.
 
-    A run is tried again until it stands where it stood before: the same reason twice, or no step further.
+    A run is tried again until it has failed twice for the same reason, or ended three times without a word and without
+    a step further. What happened before a disk could be written again does not count.
 
     Raises:
         SweepError: runs failed, each twice for the same reason; or the corpus is not to be had.
@@ -55,13 +57,18 @@ def train_group(
     mode = decide_mode(submission.machine.tracking)
     seal = seal_hash(folder) if part == TARGET else None
     job = Job(plan, folder, corpus, submission.machine, mode, seal, holder)
-    stood: set[tuple[str, str]] = set()
+    stood: Counter[tuple[str, str]] = Counter()
     try:
         for _ in range(_MAX_TRIES):
-            wait_until_writable(folder)
+            if wait_until_writable(folder):
+                stood.clear()
             states = {run.run_id: _where(folder, run) for run in runs}
-            again = [run for run in _not_held(runs, folder, holder) if (run.run_id, states[run.run_id]) not in stood]
-            stood |= set(states.items())
+            stood.update(states.items())
+            again = [
+                run
+                for run in _not_held(runs, folder, holder)
+                if stood[run.run_id, states[run.run_id]] <= (1 if states[run.run_id].startswith("failed") else 3)
+            ]
             left = pending(again, folder, capability)
             if not left:
                 break
@@ -109,27 +116,29 @@ def _not_held(runs: list[PlannedRun], folder: SweepFolder, holder: Holder) -> li
     return [run for run in runs if (there := held[run.run_id]) is None or there.element not in alive]
 
 
-def wait_until_writable(folder: SweepFolder) -> None:
-    """Wait for a disk that is full or read-only for a while: what failed for that goes on afterwards.
+def wait_until_writable(folder: SweepFolder) -> bool:
+    """Wait for a disk that is full or read-only for a while; returns whether it was.
 
     Raises:
         SweepError: it stays so for a quarter of an hour.
     """
     probe = folder.path / "slurm" / f"probe-{os.getpid()}"
-    deadline = time.monotonic() + _DISK_WAIT_SECONDS
+    begun = time.monotonic()
+    waited = False
     while True:
         try:
             probe.write_bytes(bytes(_PROBE_BYTES))
             probe.unlink()
-            return
+            return waited
         except OSError as error:
-            if time.monotonic() > deadline:
+            if time.monotonic() > begun + _DISK_WAIT_SECONDS:
                 raise SweepError(
                     f"{folder.path} can't be written ({error}), for {_DISK_WAIT_SECONDS / 60:g} minutes now",
                     "a disk with room that every node may write to",
                     "free some space or see what ails the disk, then launch again: finished runs stay",
                 ) from error
             log.warning("%s can't be written (%s); waiting", folder.path, error)
+            waited = True
             time.sleep(_DISK_POLL_SECONDS)
 
 

@@ -53,7 +53,7 @@ class Job:
 
 
 def run_all(runs: list[PlannedRun], job: Job) -> bool:
-    """Train and evaluate all ``runs``; returns False if it was interrupted, or lost a run to another, before they ended.
+    """Train and evaluate all ``runs``; returns False if it was interrupted or lost a run to another process.
 
     How each ended is in its folder. An interrupt (Ctrl-C, SIGTERM) reaches the workers, which save
     and stop; what is not done goes on at the next launch.
