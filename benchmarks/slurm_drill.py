@@ -85,16 +85,19 @@ class Watch:
     starts: list[int] = field(default_factory=list)  # the step at which each began
     repeated: list[int] = field(default_factory=list)  # steps made before a start that had to be made again
     step: int = 0
-    finished: set[str] = field(default_factory=set)
+    finished: set[str] = field(default_factory=set)  # when, as its train.json says
+    written_ns: int = 0
 
     def look(self) -> None:
         with suppress(OSError):
-            if self.files.metrics.read_bytes().count(b'"event"') > len(self.starts):
+            written_ns = self.files.metrics.stat().st_mtime_ns
+            if written_ns != self.written_ns and self.files.metrics.read_bytes().count(b'"event"') > len(self.starts):
                 starts = [row["step"] for row in self.files.rows() if "event" in row]
                 for begun in starts[len(self.starts) :]:
                     self.starts.append(begun)
                     self.repeated.append(max(0, self.step - begun))
                     self.step = begun
+            self.written_ns = written_ns
             self.step = max(self.step, int(last_row(self.files.metrics).get("step", 0)))
             if self.files.train.exists() and (train := read_json(self.files.train))["status"] == "done":
                 self.finished.add(train["finished_utc"])
@@ -155,8 +158,7 @@ class Drill:
         looked = time.monotonic()
         while not stop.wait(_TICK_SECONDS):
             for watch in self.watches.values():
-                if not watch.files.eval.exists():
-                    watch.look()
+                watch.look()
             found = holders(processes(self.site.cluster), self.site.folder)
             now = time.monotonic()
             for run_id, pids in found.items():

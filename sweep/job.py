@@ -26,7 +26,7 @@ from sweep.life import begin, end, how_far, read_life
 from sweep.pending import pending, refuse_failures
 from sweep.pipeline import conclude, forecast, locked_sweep, seal_hash
 from sweep.run_spec import Plan, PlannedRun, read_plan
-from sweep.slurm import queue
+from sweep.slurm import queue, requeue
 from sweep.submission import FORECAST, REPORT, RUNS, TARGET, Submission, life_of, read_submission
 from sweep.submit import submit_sweep
 from sweep.tracking import decide_mode
@@ -212,7 +212,12 @@ def main() -> int:
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     log.setLevel(logging.INFO)
     folder = open_sweep(options.sweep)
-    return run_job(options.stage, folder, read_submission(folder, options.submission), options.group)
+    parent_pid = os.getppid()
+    code = run_job(options.stage, folder, read_submission(folder, options.submission), options.group)
+    if os.getppid() != parent_pid and code != EXIT_FENCED:
+        # Slurm's own process for the step was killed: nobody hears how this one ends, and srun would wait for ever.
+        requeue(holder_here().element)
+    return code
 
 
 if __name__ == "__main__":

@@ -76,11 +76,14 @@ def run_all(runs: list[PlannedRun], job: Job) -> bool:
         nonlocal interrupted
         interrupted = True
 
+    parent_pid = os.getppid()
     before = {number: signal.signal(number, interrupt) for number in _STOP_SIGNALS}
     progress = Progress(runs, job.folder)
     try:
         with progress:
             while working or (waiting and not interrupted):
+                # On a cluster nobody could warn of the time limit any more; here a terminal may well be closed.
+                interrupted |= job.holder is not None and os.getppid() != parent_pid
                 while len(working) < num_workers and not interrupted and (run := _next(waiting, working)):
                     waiting.remove(run)
                     working[run.run_id] = _fork(run, job)

@@ -139,9 +139,13 @@ def test_requeues_kills_and_the_time_limit_lose_nothing(
     expected = 1
     in_the_midst_of("0")
     for pid in cluster.processes():
-        if b"sweep.job\0runs" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if is_job(pid):
             os.kill(pid, signal.SIGKILL)
     expected = 2
+    in_the_midst_of("0")
+    (python,) = [pid for pid in cluster.processes() if is_job(pid) and not is_job(parent_of(pid))]
+    os.kill(parent_of(python), signal.SIGKILL)  # slurmstepd: srun may never hear of the end
+    expected = 3
     in_the_midst_of("0")
     cluster.run("scontrol", "requeue", element)
     target = folder.run(plan.target.run_id)
@@ -150,7 +154,7 @@ def test_requeues_kills_and_the_time_limit_lose_nothing(
     cluster.run("sbatch", *preempts)
     until(lambda: (sweep / "report.html").exists() or not queued(cluster))
     assert measured(sweep) == measured(finished), logs(sweep)
-    assert (restarts("0"), restarts("target")) == (3, 1)
+    assert (restarts("0"), restarts("target")) == (4, 1)
     for run in plan.runs:
         rows = [row["step"] for row in folder.run(run.run_id).rows() if "event" not in row]
         assert rows == sorted(set(rows))
@@ -189,9 +193,14 @@ def test_an_element_that_outlives_its_node_gives_way(
     assert not [pid for pid in orphans if Path(f"/proc/{pid}").exists()]
 
 
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def is_job(pid: int) -> bool:
+    """Whether a process is the Python of a job or one of its workers."""
     with contextlib.suppress(OSError):
-        return b"\0-m\0sweep.job\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[1:3] == [b"-m", b"sweep.job"]
     return False
 
 
