@@ -8,7 +8,7 @@ import pytest
 
 from sweep import lease as lease_module
 from sweep.errors import SweepError
-from sweep.folder import SweepFolder, write_json
+from sweep.folder import RunFolder, SweepFolder, is_locked, locked, write_json
 from sweep.lease import Fenced, Holder, fenced, holder_here, holder_of, take
 from sweep.life import MAX_DEATHS, begin, end, how_far, read_life
 from tests.test_packing import runs_of
@@ -52,6 +52,21 @@ def test_an_earlier_life_can_not_take_a_run_back(tmp_path: Path) -> None:
     with pytest.raises(Fenced, match=r"held by 7_3 on n2 now \(restart 1\)"):
         take(path, OLD)
     assert holder_of(path) == NEW
+
+
+def test_whether_a_run_is_at_work_can_be_asked_without_writing(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    assert not is_locked(run.lock)
+    assert not run.path.exists()
+    run.path.mkdir()
+    run.metrics.write_text('{"event": "started", "step": 0}\n')
+    with locked(run.lock) as free:
+        assert free
+        assert is_locked(run.lock)
+        assert is_locked(run.lock)
+        assert run.state().reason == "at step 0"
+    assert not is_locked(run.lock)
+    assert "stopped after step 0" in run.state().reason
 
 
 def test_an_element_gives_up_once_it_gets_nowhere(tmp_path: Path) -> None:
