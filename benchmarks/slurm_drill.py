@@ -1,6 +1,6 @@
 """A fault drill: a small sweep on a private Slurm is hit again and again, and has to give what it gives undisturbed.
 
-    python -m benchmarks.slurm_drill [--faults 50] [--seed 0]
+    python -m benchmarks.slurm_drill [--faults 52] [--seed 0]
 
 The same sweep goes through twice: by the local pipeline, undisturbed, and on four nodes of a private cluster, its
 folder on a small disk of its own. While runs are in work, faults of all kinds (benchmarks/slurm_faults.py) are injected
@@ -45,7 +45,7 @@ SWEEP = [
     "data.train_bytes=7000000",
     "grid.budgets_flops=[4e9,4.8e9,5.8e9,6.9e9,8.3e9]",
     "grid.num_seeds=[2,2,1,1,1]",
-    "grid.target_flops=4.2e10",
+    "grid.target_flops=8e10",
     "fit.max_flops_fraction=0.2",
     "recipe.batch_tokens_per_sqrt_token=0.1",  # many steps, to be interrupted between
     "machine.log_rows_per_run=2000",
@@ -219,7 +219,7 @@ class Drill:
                 fault.recovery_seconds = self.now - fault.seconds
                 fault.repeated = sum(watch.repeated[fault.num_starts :])
                 fault.outcome = self._outcome(fault, watch)
-                print(f"{self.now:6.1f} s  {' | '.join(row(len(self.faults), fault))}", flush=True)
+                print(f"{self.now:6.1f} s  {' | '.join(row(self.faults.index(fault) + 1, fault))}", flush=True)
 
     def _is_gone(self, fault: Fault) -> bool:
         """Whether the worker that was hit has ended, so that the run has to begin again."""
@@ -324,7 +324,7 @@ def report(drill: Drill, undisturbed: SweepFolder) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--faults", type=int, default=50)
+    parser.add_argument("--faults", type=int, default=4 * len(KINDS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="copy the drilled sweep's folder to here")
     options = parser.parse_args()

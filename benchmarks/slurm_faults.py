@@ -180,8 +180,9 @@ def _of_job(process: Process, victim: Victim) -> bool:
 
 def _kill_slurmd(site: Site, victim: Victim) -> tuple[float, Undo]:
     site.cluster.kill_slurmd(victim.node)
-    # Shorter and longer than the controller waits before it starts the job again elsewhere.
-    return site.generator.uniform(1, 30), lambda: site.cluster.start_slurmd(victim.node)
+    # Shorter and longer than the controller takes to give the node up and start the job again elsewhere.
+    seconds = site.generator.choice((5.0, 50.0))
+    return seconds, lambda: site.cluster.start_slurmd(victim.node)
 
 
 def _requeue(site: Site, victim: Victim) -> None:
@@ -236,7 +237,7 @@ KINDS = (
     Kind("kill -9 of srun", _kill_srun),
     Kind("kill -9 of the step's slurmstepd", _kill_step),
     Kind("kill -9 of the batch script", _kill_batch),
-    Kind("kill -9 of slurmd", _kill_slurmd, "node", 30.0),
+    Kind("kill -9 of slurmd", _kill_slurmd, "node", 12.0),
     Kind("scontrol requeue", _requeue),
     Kind("signal ahead of the limit (scancel -s USR1)", _warn),
     Kind("time limit (EndTime=now+90)", _time_limit, "run", 60.0),
