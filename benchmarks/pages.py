@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from benchmarks import fit_pages, pass_pages, scoring_pages
+from benchmarks import fit_pages, pass_pages, scoring_pages, slurm_pages
 from benchmarks.drawing import figure, table
 from benchmarks.study import RESULTS, ROOT
 from sweep.folder import read_json
@@ -211,6 +211,7 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "ablations": ("What each switch of the recipe is worth", ablations),
     "coordinate_check": ("Sizes over width and depth", coordinate_check),
     "sweep_overhead": ("What a sweep costs beside its trainings", sweep_overhead),
+    "slurm_drill": ("Faults injected into a sweep on a real Slurm", slurm_pages.slurm_drill),
     "cost_growth": ("Cost over the ladder", cost_growth),
     "training_speed": ("Training speed beside other tools", training_speed),
     "learning_rate_transfer": ("The best learning rate over width and depth", learning_rate_transfer),

@@ -118,6 +118,18 @@ def locked(path: Path) -> Iterator[bool]:
         yield True
 
 
+def is_locked(path: Path) -> bool:
+    """Whether somebody holds the lock file ``path``; asking needs no right to write, nor a disk that can be written."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
 @dataclass(frozen=True)
 class RunState:
     """What the files of one run say about it."""
@@ -214,8 +226,8 @@ class RunFolder:
         if not self.metrics.exists():
             return RunState("planned", "not started", 0)
         step = max((row["step"] for row in self.rows()), default=0)
-        with locked(self.lock) as free:
-            reason = f"stopped after step {step}; the next launch goes on" if free else f"at step {step}"
+        held = is_locked(self.lock)
+        reason = f"at step {step}" if held else f"stopped after step {step}; the next launch goes on"
         return RunState("running", reason, step)
 
 

@@ -13,6 +13,8 @@ import argparse
 import logging
 import os
 import time
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from sweep.capability import capability_of, is_sampled
@@ -20,16 +22,16 @@ from sweep.data import open_corpus
 from sweep.devices import devices_of
 from sweep.errors import SweepError, run_main
 from sweep.folder import CorruptFile, SweepFolder, open_sweep
-from sweep.lease import Holder, holder_here, holder_of
-from sweep.life import begin, end, how_far
+from sweep.lease import Holder, holder_here, holder_of, is_older
+from sweep.life import begin, end, how_far, read_life
 from sweep.pending import pending, refuse_failures
 from sweep.pipeline import conclude, forecast, locked_sweep, seal_hash
 from sweep.run_spec import Plan, PlannedRun, read_plan
-from sweep.slurm import queue
+from sweep.slurm import queue, requeue
 from sweep.submission import FORECAST, REPORT, RUNS, TARGET, Submission, life_of, read_submission
 from sweep.submit import submit_sweep
 from sweep.tracking import decide_mode
-from sweep.workers import EXIT_STOPPED, Job, do_run, run_all, stop_when_asked
+from sweep.workers import EXIT_FENCED, EXIT_STOPPED, Job, do_run, run_all, stop_when_asked
 
 log = logging.getLogger("sweep")
 
@@ -44,7 +46,8 @@ def train_group(
 ) -> int:
     """Train, evaluate and sample ``runs``; returns the exit code of the job.
 
-    A run is tried again until it stands where it stood before: the same reason twice, or no step further.
+    A run is tried again until it has failed twice for the same reason, or ended three times without a word and without
+    a step further. What happened before a disk could be written again does not count.
 
     Raises:
         SweepError: runs failed, each twice for the same reason; or the corpus is not to be had.
@@ -55,22 +58,29 @@ def train_group(
     corpus = open_corpus(Path(submission.corpus_folder), plan.corpus["sha256"])
     mode = decide_mode(submission.machine.tracking)
     job = Job(plan, folder, corpus, submission.machine, mode, seal_hash(folder) if part == TARGET else None, holder)
-    num_tries = (
-        _MAX_TRIES if not devices_of(runs[0], submission.machine).started_by_srun else 1
-    )  # srun starts all ranks
-    stood: set[tuple[str, str]] = set()
+    several = devices_of(runs[0], submission.machine).started_by_srun  # and all ranks at once, so there is one try
+    stood: Counter[tuple[str, str]] = Counter()
     try:
-        for _ in range(num_tries):
-            wait_until_writable(folder)
+        for _ in range(1 if several else _MAX_TRIES):
+            if wait_until_writable(folder):
+                stood.clear()
             states = {run.run_id: _where(folder, run) for run in runs}
-            again = [run for run in _not_held(runs, folder, holder) if (run.run_id, states[run.run_id]) not in stood]
-            stood |= set(states.items())
+            stood.update(states.items())
+            again = [
+                run
+                for run in _not_held(runs, folder, holder)
+                if stood[run.run_id, states[run.run_id]] <= (1 if states[run.run_id].startswith("failed") else 3)
+            ]
             left = pending(again, folder, capability)
             if not left:
                 break
             log.info("train: %d of %d runs to go, tracking %s", len(left), len(runs), mode)
             if not run_all(left, job):
-                end(life, "stopped", "told to stop; saved")
+                if _is_superseded(life[0], holder):
+                    log.warning("a later life of %s is at work; this one (%s) ends", holder.element, holder)
+                    return EXIT_FENCED
+                with suppress(OSError):  # whatever the disk does, it has to be queued again
+                    end(life, "stopped", "told to stop; saved")
                 return EXIT_STOPPED
         refuse_failures(runs, folder, capability)
     except SweepError as error:
@@ -93,7 +103,13 @@ def follow(plan: Plan, folder: SweepFolder, submission: Submission) -> int:
     corpus = open_corpus(Path(submission.corpus_folder), plan.corpus["sha256"])
     job = Job(plan, folder, corpus, submission.machine, "disabled", seal_hash(folder))
     code = do_run(plan.target, job, stop_when_asked(os.getppid()))
-    return 0 if code == EXIT_STOPPED else code
+    return 0 if code in (EXIT_STOPPED, EXIT_FENCED) else code
+
+
+def _is_superseded(life: Path, holder: Holder) -> bool:
+    """Whether the element was started again elsewhere: this process has outlived its node's daemon."""
+    newest = read_life(life)
+    return newest is not None and is_older(holder, newest.element, newest.restart)
 
 
 def _where(folder: SweepFolder, run: PlannedRun) -> str:
@@ -118,27 +134,29 @@ def _not_held(runs: list[PlannedRun], folder: SweepFolder, holder: Holder) -> li
     return [run for run in runs if (there := held[run.run_id]) is None or there.element not in alive]
 
 
-def wait_until_writable(folder: SweepFolder) -> None:
-    """Wait for a disk that is full or read-only for a while: what failed for that goes on afterwards.
+def wait_until_writable(folder: SweepFolder) -> bool:
+    """Wait for a disk that is full or read-only for a while; returns whether it was.
 
     Raises:
         SweepError: it stays so for a quarter of an hour.
     """
     probe = folder.path / "slurm" / f"probe-{os.getpid()}"
-    deadline = time.monotonic() + _DISK_WAIT_SECONDS
+    begun = time.monotonic()
+    waited = False
     while True:
         try:
             probe.write_bytes(bytes(_PROBE_BYTES))
             probe.unlink()
-            return
+            return waited
         except OSError as error:
-            if time.monotonic() > deadline:
+            if time.monotonic() > begun + _DISK_WAIT_SECONDS:
                 raise SweepError(
                     f"{folder.path} can't be written ({error}), for {_DISK_WAIT_SECONDS / 60:g} minutes now",
                     "a disk with room that every node may write to",
                     "free some space or see what ails the disk, then launch again: finished runs stay",
                 ) from error
             log.warning("%s can't be written (%s); waiting", folder.path, error)
+            waited = True
             time.sleep(_DISK_POLL_SECONDS)
 
 
@@ -168,7 +186,18 @@ def _ended(plan: Plan, folder: SweepFolder, submission: Submission, runs: list[P
 
 
 def run_job(stage: str, folder: SweepFolder, submission: Submission, group: int) -> int:
-    """Do what a job is for; returns its exit code."""
+    """Do what a job is for, again if the disk failed meanwhile; returns its exit code."""
+    for _ in range(_MAX_TRIES):
+        wait_until_writable(folder)
+        try:
+            return _run_stage(stage, folder, submission, group)
+        except OSError as error:
+            log.warning("%s: again in %g s", error, _DISK_POLL_SECONDS)
+            time.sleep(_DISK_POLL_SECONDS)
+    return _run_stage(stage, folder, submission, group)
+
+
+def _run_stage(stage: str, folder: SweepFolder, submission: Submission, group: int) -> int:
     plan = read_plan(folder)
     if stage == RUNS:
         run_ids = set(submission.groups[group])
@@ -203,7 +232,12 @@ def main() -> int:
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     log.setLevel(logging.INFO)
     folder = open_sweep(options.sweep)
-    return run_job(options.stage, folder, read_submission(folder, options.submission), options.group)
+    parent_pid = os.getppid()
+    code = run_job(options.stage, folder, read_submission(folder, options.submission), options.group)
+    if os.getppid() != parent_pid and code != EXIT_FENCED:
+        # Slurm's own process for the step was killed: nobody hears how this one ends, and srun would wait for ever.
+        requeue(holder_here().element)
+    return code
 
 
 if __name__ == "__main__":

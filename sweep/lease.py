@@ -50,7 +50,24 @@ def holder_of(lease: Path) -> Holder | None:
 
 
 def take(lease: Path, holder: Holder) -> None:
+    """Make ``holder`` the one that may write.
+
+    Raises:
+        Fenced: a later life of the same element has it.
+    """
+    there = holder_of(lease)
+    if there is not None and is_older(holder, there.element, there.restart):
+        raise Fenced(_whose(there))
     write_json(lease, asdict(holder))
+
+
+def is_older(holder: Holder, element: str, restart: int) -> bool:
+    """Whether ``holder`` is an earlier life of that element: what outlived its node's daemon."""
+    return holder.element == element and holder.restart < restart
+
+
+def _whose(there: Holder) -> str:
+    return f"it is held by {there.element} on {there.host} now (restart {there.restart})"
 
 
 def fenced(should_stop: Callable[[], bool], lease: Path, holder: Holder) -> Callable[[], bool]:
@@ -67,7 +84,7 @@ def fenced(should_stop: Callable[[], bool], lease: Path, holder: Holder) -> Call
         if now - looked >= _CHECK_SECONDS:
             looked = now
             if (there := holder_of(lease)) is not None and there != holder:
-                raise Fenced(f"it is held by {there.element} on {there.host} now (restart {there.restart})")
+                raise Fenced(_whose(there))
         return should_stop()
 
     return should_stop_or_fence

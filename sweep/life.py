@@ -47,8 +47,9 @@ def begin(path: Path, holder: Holder, runs: list[PlannedRun], folder: SweepFolde
     """
     stood = how_far(runs, folder)
     before = read_life(path) if path.exists() else None
+    is_new = before is not None and (before.element, before.restart) != (holder.element, holder.restart)
     died = before is not None and before.state == "running" and before.stood == stood
-    deaths = before.deaths + 1 if before is not None and died else 0
+    deaths = before.deaths + (1 if is_new else 0) if before is not None and died else 0
     now = utc_now()
     life = Life(holder.element, holder.restart, holder.host, "running", "", now, now, stood, deaths)
     if deaths >= MAX_DEATHS:

@@ -93,6 +93,15 @@ def cancel(job_ids: Sequence[str]) -> None:
         _call(["scancel", *job_ids])
 
 
+def requeue(job_id: str) -> None:
+    """End a job, or an element (``123_4``), and put it back into the queue.
+
+    Raises:
+        SweepError: scontrol is missing or refuses.
+    """
+    _call(["scontrol", "requeue", job_id])
+
+
 def max_array_size() -> int:
     """The number of elements that an array may have at most; its largest index is one less.
 

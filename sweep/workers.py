@@ -31,9 +31,10 @@ from sweep.spec import MachineSpec
 log = logging.getLogger("sweep")
 
 EXIT_STOPPED = 75  # EX_TEMPFAIL: not done, run me again
+EXIT_FENCED = 76  # the run is another process's now
 _POLL_SECONDS = 0.1
 _LOCK_TRIES = 20
-_LEASE_TRIES = 600  # an older holder sees the lease and lets go after its step
+_LEASE_TRIES = 600
 _MIN_FREE_BYTES = 1 << 20
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # the last is Slurm's, ahead of a time limit
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
@@ -53,7 +54,7 @@ class Job:
 
 
 def run_all(runs: list[PlannedRun], job: Job) -> bool:
-    """Train and evaluate all ``runs``; returns False if it was interrupted before they ended.
+    """Train and evaluate all ``runs``; returns False if it was interrupted or lost a run to another process.
 
     How each ended is in its folder. An interrupt (Ctrl-C, SIGTERM) reaches the workers, which save
     and stop; what is not done goes on at the next launch.
@@ -77,11 +78,14 @@ def run_all(runs: list[PlannedRun], job: Job) -> bool:
         nonlocal interrupted
         interrupted = True
 
+    parent_pid = os.getppid()
     before = {number: signal.signal(number, interrupt) for number in _STOP_SIGNALS}
     progress = Progress(runs, job.folder)
     try:
         with progress:
             while working or (waiting and not interrupted):
+                # On a cluster nobody could warn of the time limit any more; here a terminal may well be closed.
+                interrupted |= job.holder is not None and os.getppid() != parent_pid
                 while len(working) < num_workers and not interrupted and (run := _next(waiting, working)):
                     waiting.remove(run)
                     working[run.run_id] = _fork(run, job)
@@ -92,6 +96,7 @@ def run_all(runs: list[PlannedRun], job: Job) -> bool:
                     if not process.is_alive():
                         process.join()
                         del working[run_id]
+                        interrupted |= process.exitcode == EXIT_FENCED
                         _report_end(run_id, process.exitcode, job.folder)
                 progress.update(set(working))
     finally:
@@ -113,7 +118,7 @@ def _fork(run: PlannedRun, job: Job) -> BaseProcess:
 
 
 def _report_end(run_id: str, exit_code: int | None, folder: SweepFolder) -> None:
-    if exit_code not in (0, EXIT_STOPPED):
+    if exit_code not in (0, EXIT_STOPPED, EXIT_FENCED):
         state = folder.run(run_id).state()
         log.warning("run %s ended with exit code %s: %s %s", run_id, exit_code, state.status, state.reason)
 
@@ -122,10 +127,12 @@ def _worker(run: PlannedRun, job: Job, parent_pid: int) -> None:
     should_stop = stop_when_asked(parent_pid)
     folder = job.folder.run(run.run_id)
     if job.holder is not None:
-        take(folder.lease, job.holder)
-    for _ in range(
-        _LOCK_TRIES if job.holder is None else _LEASE_TRIES
-    ):  # ``status`` holds the lock for an instant when it looks whether a run is alive
+        try:
+            take(folder.lease, job.holder)
+        except Fenced as fence:
+            os._exit(_leave(run, job, fence))
+    # Whoever held the run may need a moment to let go; on a cluster an older holder sees the lease after its step.
+    for _ in range(_LOCK_TRIES if job.holder is None else _LEASE_TRIES):
         with locked(folder.lock) as free:
             if free:
                 os._exit(do_run(run, job, should_stop))
@@ -151,7 +158,8 @@ def stop_when_asked(parent_pid: int) -> Callable[[], bool]:
 def do_run(run: PlannedRun, job: Job, should_stop: Callable[[], bool]) -> int:
     """Train and evaluate, as one rank if srun started this process as such, else on all devices of the run.
 
-    Returns the exit code: of several ranks forked here, 1 if one failed and ``EXIT_STOPPED`` if one was stopped.
+    Returns the exit code: of several ranks forked here 1 if one failed, else ``EXIT_FENCED`` or ``EXIT_STOPPED`` if one
+    ended so.
     """
     devices = devices_of(run, job.machine)
     if devices.num_ranks == 1 or devices.started_by_srun:
@@ -161,8 +169,9 @@ def do_run(run: PlannedRun, job: Job, should_stop: Callable[[], bool]) -> int:
     def be_rank() -> int:
         return _train_and_evaluate(run, job, devices, stop_when_asked(own_pid))
 
-    codes = set(fork_ranks(devices, be_rank, should_stop, good_codes=(0, EXIT_STOPPED)))
-    return 1 if codes - {0, EXIT_STOPPED} else max(codes)
+    good_codes = (0, EXIT_STOPPED, EXIT_FENCED)
+    codes = fork_ranks(devices, be_rank, should_stop, good_codes)
+    return max(codes) if set(codes) <= set(good_codes) else 1
 
 
 def keep_freed_memory() -> None:
@@ -221,8 +230,7 @@ def _train_and_evaluate(run: PlannedRun, job: Job, devices: Devices, should_stop
         mirror.finish()
         return EXIT_STOPPED
     except Fenced as fence:
-        log.warning("run %s: %s; this process (%s) leaves it alone", run.run_id, fence, job.holder)
-        return EXIT_STOPPED
+        return _leave(run, job, fence)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         if _disk_is_full(folder):
@@ -235,6 +243,11 @@ def _train_and_evaluate(run: PlannedRun, job: Job, devices: Devices, should_stop
         with suppress(OSError):  # nothing can be written: the log has said why
             write_json(folder.train, failure)
         return 1
+
+
+def _leave(run: PlannedRun, job: Job, fence: Fenced) -> int:
+    log.warning("run %s: %s; this process (%s) leaves it alone", run.run_id, fence, job.holder)
+    return EXIT_FENCED
 
 
 def _disk_is_full(folder: RunFolder) -> bool:
