@@ -4,6 +4,7 @@ python -m sweep.cancel sweeps/NAME
 """
 
 import argparse
+import time
 from pathlib import Path
 
 from sweep import slurm
@@ -11,9 +12,13 @@ from sweep.errors import run_main
 from sweep.folder import SweepFolder, open_sweep
 from sweep.submission import RUNS, in_queue
 
+_WAIT_SECONDS, _POLL_SECONDS = 60.0, 0.5
+
 
 def cancel_sweep(folder: SweepFolder) -> list[str]:
     """End the sweep's jobs that wait or run, stages first, so that none starts as its turn comes; returns their ids.
+
+    They save on their way out, so it waits a while until they are gone: a launch would take them to be at work.
 
     Raises:
         SweepError: Slurm does not answer.
@@ -22,6 +27,9 @@ def cancel_sweep(folder: SweepFolder) -> list[str]:
     ids = list(dict.fromkeys(element.job.array_id for element in elements))
     for job_id in ids:
         slurm.cancel([job_id])
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while in_queue(folder) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
     return ids
 
 

@@ -27,8 +27,8 @@ from sweep.life import begin, end, how_far, read_life
 from sweep.pending import pending, refuse_failures
 from sweep.pipeline import conclude, forecast, locked_sweep, seal_hash
 from sweep.run_spec import Plan, PlannedRun, read_plan
-from sweep.slurm import queue, requeue
-from sweep.submission import FORECAST, REPORT, RUNS, TARGET, Submission, life_of, read_submission
+from sweep.slurm import queue, rename, requeue
+from sweep.submission import FORECAST, REPORT, RUNS, TARGET, Submission, in_queue, job_name, life_of, read_submission
 from sweep.submit import submit_sweep
 from sweep.tracking import decide_mode
 from sweep.workers import EXIT_FENCED, EXIT_STOPPED, Job, do_run, run_all, stop_when_asked
@@ -36,6 +36,7 @@ from sweep.workers import EXIT_FENCED, EXIT_STOPPED, Job, do_run, run_all, stop_
 log = logging.getLogger("sweep")
 
 _MAX_TRIES = 10
+_LOCK_WAIT_SECONDS = 900.0  # a launch may hold the lock, for as long as its corpus takes
 _DISK_WAIT_SECONDS, _DISK_POLL_SECONDS = 900.0, 5.0
 _PROBE_BYTES = 1 << 16
 _RANK_POLL_SECONDS = 0.2
@@ -178,11 +179,30 @@ def _ended(plan: Plan, folder: SweepFolder, submission: Submission, runs: list[P
     if not died or failed or how_far(plan.runs, folder) == submission.stood:
         refuse_failures(runs, folder, capability)
         return True
+    if cancelled := set(died) & _cancelled(folder, submission):
+        raise SweepError(
+            f"{len(cancelled)} runs are not done since their job was cancelled, such as {min(cancelled)}",
+            "runs that come to their own end",
+            f"to go on: {submission.command}",
+        )
     log.warning("%d runs are not done and nothing says why, such as %s; submitted again", len(died), died[0])
     corpus = Path(submission.corpus_folder)
     ids = submit_sweep(plan, folder, corpus, submission.machine, submission.command)
     log.info("slurm: %s", ids or "nothing submitted: they are in the queue")
     return False
+
+
+def _cancelled(folder: SweepFolder, submission: Submission) -> set[str]:
+    """Runs of the submission whose job somebody cancelled: it was told to stop and is not back, or Slurm says so."""
+    by_slurm = {
+        TARGET if element.stage == TARGET else element.group
+        for element in in_queue(folder, state="CANCELLED")
+        if element.number == submission.number
+    }
+    parts: list[tuple[int | str, list[str]]] = [*enumerate(submission.groups), (TARGET, [submission.target])]
+    lives = {part: read_life(life_of(folder, submission.number, part)) for part, _ in parts}
+    told = {part for part, life in lives.items() if life is not None and life.state == "stopped"}
+    return {run_id for part, run_ids in parts if part in by_slurm | told for run_id in run_ids}
 
 
 def run_job(stage: str, folder: SweepFolder, submission: Submission, group: int) -> int:
@@ -200,26 +220,56 @@ def run_job(stage: str, folder: SweepFolder, submission: Submission, group: int)
 def _run_stage(stage: str, folder: SweepFolder, submission: Submission, group: int) -> int:
     plan = read_plan(folder)
     if stage == RUNS:
+        if not 0 <= group < len(submission.groups):
+            raise SweepError(
+                f"group {group} of submission {submission.number}",
+                f"one of its {len(submission.groups)} groups, counted from 0",
+                f"sbatch --array=0-{len(submission.groups) - 1} for all of them",
+            )
         run_ids = set(submission.groups[group])
         return train_group(plan, folder, submission, [run for run in plan.runs if run.run_id in run_ids], group)
     if stage == TARGET:
         if devices_of(plan.target, submission.machine).rank > 0:
             os._exit(follow(plan, folder, submission))  # an ordinary end of several ranks can abort in gloo
         return train_group(plan, folder, submission, [plan.target], TARGET)
-    with locked_sweep(folder):
-        if stage == FORECAST:
-            if _ended(plan, folder, submission, plan.fit_runs):
-                forecast(plan, folder)
-            return 0
-        if not folder.fit.exists():
-            raise SweepError(
-                f"{folder.path} has no forecast",
-                "a forecast to compare the target with",
-                f"see python -m sweep.status {folder.path} for what failed, mend it and launch again",
-            )
-        if not _ended(plan, folder, submission, [plan.target]):
-            return 0
-        return conclude(plan, folder, decide_mode(submission.machine.tracking), submission.machine)
+    life = begin(life_of(folder, submission.number, stage), holder_here(), [], folder)
+    try:
+        with locked_sweep(folder, _LOCK_WAIT_SECONDS):
+            code = _forecast(plan, folder, submission) if stage == FORECAST else _report(plan, folder, submission)
+    except Exception as error:
+        end(life, "failed", str(error).partition("\n")[0] or repr(error))
+        raise
+    end(life, "done", "")
+    return code
+
+
+def _forecast(plan: Plan, folder: SweepFolder, submission: Submission) -> int:
+    if _ended(plan, folder, submission, plan.fit_runs):
+        forecast(plan, folder)
+    return 0
+
+
+def _report(plan: Plan, folder: SweepFolder, submission: Submission) -> int:
+    if not folder.fit.exists():
+        raise SweepError(
+            f"{folder.path} has no forecast",
+            "a forecast to compare the target with",
+            f"see python -m sweep.status {folder.path} for what failed, mend it and launch again",
+        )
+    if not _ended(plan, folder, submission, [plan.target]):
+        return 0
+    return conclude(plan, folder, decide_mode(submission.machine.tracking), submission.machine)
+
+
+def _take_name(folder: SweepFolder, submission: Submission, stage: str, group: int) -> None:
+    """See to it that the job has the name by which the sweep's jobs are known, also if it was submitted by hand."""
+    element = holder_here().element
+    name = job_name(folder, submission.number, stage, group - int(os.environ.get("SLURM_ARRAY_TASK_ID", 0)))
+    if os.environ.get("SLURM_JOB_NAME") != name:
+        try:
+            rename(element, name)
+        except SweepError as error:
+            log.warning("job %s can't be named %s, so status and cancel don't know it: %s", element, name, error)
 
 
 def main() -> int:
@@ -233,7 +283,9 @@ def main() -> int:
     log.setLevel(logging.INFO)
     folder = open_sweep(options.sweep)
     parent_pid = os.getppid()
-    code = run_job(options.stage, folder, read_submission(folder, options.submission), options.group)
+    submission = read_submission(folder, options.submission)
+    _take_name(folder, submission, options.stage, options.group)
+    code = run_job(options.stage, folder, submission, options.group)
     if os.getppid() != parent_pid and code != EXIT_FENCED:
         # Slurm's own process for the step was killed: nobody hears how this one ends, and srun would wait for ever.
         requeue(holder_here().element)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sweep.errors import SweepError
 from sweep.folder import CorruptFile, read_json, write_json
 
 _CHECK_SECONDS = 1.0
@@ -32,7 +33,17 @@ class Holder:
 
 
 def holder_here() -> Holder:
-    """The holder that this process is, by the variables that Slurm sets for a job."""
+    """The holder that this process is, by the variables that Slurm sets for a job.
+
+    Raises:
+        SweepError: this is no job of Slurm's.
+    """
+    if "SLURM_JOB_ID" not in os.environ:
+        raise SweepError(
+            "SLURM_JOB_ID is not set",
+            "a job of Slurm's: slurm/*.sbatch call this",
+            "python -m sweep.launch machine=slurm submits them; without Slurm, launch with machine=local",
+        )
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     element = f"{array}_{task}" if array else os.environ["SLURM_JOB_ID"]
     return Holder(element, int(os.environ.get("SLURM_RESTART_COUNT", 0)), platform.node(), os.getpid())

@@ -6,6 +6,7 @@ and a finished run in a sweep beside this one (same id, so same result) is taken
 
 import logging
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ from sweep.run_spec import Plan, PlannedRun, read_plan
 from sweep.seal import seal_sweep, seen_before
 from sweep.spec import MachineSpec, SweepSpec, check
 from sweep.status import run_rows
-from sweep.submission import in_queue, submissions
+from sweep.submission import in_queue, slurm_folder
 from sweep.submit import submit_sweep
 from sweep.tracking import decide_mode, track_sweep
 from sweep.verify import summary as verdict_summary
@@ -71,7 +72,8 @@ def _submit(plan: Plan, folder: SweepFolder, corpus: Corpus, machine: MachineSpe
     for stage, job_ids in submitted.items():
         log.info("slurm: %s %s", stage, " ".join(job_ids))
     if not submitted:
-        log.info("slurm: nothing submitted: all that is left is in the queue, or nothing is")
+        left = "what is left is in the queue" if in_queue(folder) else "all is done"
+        log.info("slurm: nothing submitted: %s", left)
     log.info("how it goes: python -m sweep.status %s; to end it: python -m sweep.cancel %s", folder.path, folder.path)
     return 0
 
@@ -174,7 +176,7 @@ def _interrupted(folder: SweepFolder) -> int:
 
 
 @contextmanager
-def locked_sweep(folder: SweepFolder) -> Iterator[None]:
+def locked_sweep(folder: SweepFolder, wait_seconds: float = _LOCK_WAIT_SECONDS) -> Iterator[None]:
     """Hold the sweep's lock, waiting a little for the workers of a killed launch to notice that it is gone.
 
     Raises:
@@ -188,7 +190,7 @@ def locked_sweep(folder: SweepFolder) -> Iterator[None]:
             "a folder that may be written to",
             "set sweeps_dir to another place",
         ) from error
-    deadline = time.monotonic() + _LOCK_WAIT_SECONDS
+    deadline = time.monotonic() + wait_seconds
     while True:
         with locked(folder.lock) as held:
             if held:
@@ -207,10 +209,11 @@ def refuse_queued(folder: SweepFolder) -> None:
     """Refuse to train here what a cluster trains, or will.
 
     Raises:
-        SweepError: jobs of the sweep are in the queue, or no queue can be asked.
+        SweepError: jobs of the sweep are in the queue, or it can't be asked.
     """
-    queued = in_queue(folder) if submissions(folder) else []
-    if queued:
+    if not slurm_folder(folder).exists() or shutil.which("squeue") is None:  # such as a copy on another machine
+        return
+    if queued := in_queue(folder):
         raise SweepError(
             f"{len(queued)} jobs of {folder.path} are in Slurm's queue",
             "one machine at a time at work in a sweep",

@@ -6,7 +6,19 @@ from dataclasses import dataclass, field
 from sweep.errors import SweepError
 from sweep.folder import SweepFolder
 from sweep.life import Life, read_life
-from sweep.submission import RUNS, TARGET, Element, in_queue, life_of, log_of, read_submission, submissions
+from sweep.submission import (
+    FORECAST,
+    REPORT,
+    RUNS,
+    TARGET,
+    Element,
+    in_queue,
+    life_of,
+    log_of,
+    read_submission,
+    slurm_folder,
+    submissions,
+)
 
 _LOG_LINES = 4
 
@@ -36,48 +48,49 @@ class QueueState:
 
 def queue_state(folder: SweepFolder) -> QueueState:
     """The jobs of a sweep; empty if it was never on a cluster."""
-    numbers = submissions(folder)
-    if not numbers:
-        return QueueState()
     state = QueueState()
+    if not slurm_folder(folder).exists():
+        return state
     elements: list[Element] = []
     try:
         elements = in_queue(folder)
     except SweepError as error:
         state.error = str(error)
     state.counts = dict(Counter(_kind(element) for element in elements))
-    queued = {(e.number, TARGET if e.stage == TARGET else e.group): e for e in elements if e.stage in (RUNS, TARGET)}
-    seen: set[str] = set()
+    queued = {(e.number, e.group if e.stage == RUNS else e.stage): e for e in elements}
     traceless: list[str] = []
-    for number in reversed(numbers):
-        submission = read_submission(folder, number)
+    seen: set[str] = set()
+    for number in reversed(submissions(folder)):
+        try:
+            submission = read_submission(folder, number)
+        except SweepError as error:
+            state.failed.append({"job": "unknown", "part": str(number), "how": error.args[0], "log": []})
+            continue
+        newest = not state.command
         state.command = state.command or submission.command
         parts: list[tuple[int | str, list[str]]] = [*enumerate(submission.groups), (TARGET, [submission.target])]
-        for part, run_ids in parts:
-            element, path = queued.get((number, part)), life_of(folder, number, part)
-            life = read_life(path) if path.exists() else None
-            job = _job(element, life)
-            if job is None:
-                if part != TARGET and not state.error and not seen.issuperset(run_ids):
-                    traceless.append(f"{number}-{part}")
-                    seen |= set(run_ids)
-                continue
+        for part, run_ids in parts + [(FORECAST, []), (REPORT, [])] * newest:
+            life = read_life(life_of(folder, number, part))
+            job = _job(queued.get((number, part)), life)
             new = [run_id for run_id in run_ids if run_id not in seen]
-            seen |= set(new)
-            state.jobs |= dict.fromkeys(new, job)
+            if job is None and isinstance(part, int) and new:
+                traceless.append(f"{number}-{part}")
+            if job is not None or isinstance(part, int):
+                seen |= set(new)
+            if job is not None:
+                state.jobs |= dict.fromkeys(new, job)
+            concerns = bool(new) or part in (FORECAST, REPORT)
             if (
-                new
+                concerns
                 and life is not None
+                and job is not None
                 and not job.in_queue
                 and life.state in ("failed", "running")
-                and not state.error
             ):
                 state.failed.append(_failure(folder, number, part, life))
-    if traceless:
-        how = (
-            f"left the queue without a trace: cancelled as it waited, or its node does not see {folder.path.resolve()}"
-        )
-        state.failed.append({"job": f"{len(traceless)} elements", "part": f"{traceless[0]} ...", "how": how, "log": []})
+    if traceless and not state.error:
+        how = f"left the queue without a trace: cancelled as they waited, or no node sees {folder.path.resolve()}"
+        state.failed.append({"job": "ids unknown", "part": f"{len(traceless)} elements", "how": how, "log": []})
     return state
 
 
@@ -93,8 +106,8 @@ def _job(element: Element | None, life: Life | None) -> RunJob | None:
 
 
 def _failure(folder: SweepFolder, number: int, part: int | str, life: Life) -> dict[str, object]:
-    stage = TARGET if part == TARGET else RUNS
+    stage = part if isinstance(part, str) else RUNS
     log = log_of(folder, number, stage, life.element)
     lines = log.read_text(errors="replace").splitlines()[-_LOG_LINES:] if log.exists() else []
     how = f"failed: {life.reason}" if life.state == "failed" else f"died on {life.host} without a word"
-    return {"job": life.element, "part": f"{number}-{part}", "how": how, "log": lines}
+    return {"job": life.element, "part": f"{number}-{part}", "how": f"{how}; its log is {log}", "log": lines}

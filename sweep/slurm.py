@@ -21,6 +21,8 @@ _WAIT_SECONDS = 3.0
 _PASSING = re.compile("Unable to contact slurm|Socket timed out|Connection refused|Zero Bytes|temporarily unable", re.I)
 _ASK_FOR_LESS = "ask for less: machine.slurm.gres, cpus, target_cpus or memory (sinfo -o '%P %l %c %m %G')"
 _FIXES = (
+    ("policy", "wait until other jobs of yours have ended, or ask for less (sacctmgr show qos, squeue --me)"),
+    ("generic resource", "set machine.slurm.gres and target_gres to what sinfo -o '%P %G' lists, such as gpu:1"),
     ("account", "set machine.slurm.account to one of yours (sacctmgr show associations user=$USER)"),
     ("partition", "set machine.slurm.partition to one that sinfo lists"),
     ("node configuration", _ASK_FOR_LESS),
@@ -69,18 +71,30 @@ def test(script: Path, arguments: Sequence[str], options: Sequence[str]) -> None
     _call(["sbatch", "--test-only", *options, str(script), *arguments])
 
 
-def queue(name_prefix: str) -> list[QueuedJob]:
-    """The user's jobs whose names begin so and that have not ended, arrays element by element.
+def queue(name_prefix: str, state: str = "") -> list[QueuedJob]:
+    """The user's jobs whose names begin so, arrays by element: those that have not ended, or those in ``state``.
+
+    Of a job that has ended Slurm knows for some minutes only.
 
     Raises:
         SweepError: squeue is missing or fails.
     """
     jobs = []
-    for line in _call(["squeue", "--me", "-h", "-r", "-o", "%i|%T|%r|%j"]).splitlines():
+    chosen = ["-t", state] if state else []
+    for line in _call(["squeue", "--me", "-h", "-r", *chosen, "-o", "%i|%T|%r|%j"]).splitlines():
         job_id, state, reason, name = line.split("|", 3)
         if name.startswith(name_prefix):
             jobs.append(QueuedJob(job_id, name, state, reason))
     return jobs
+
+
+def rename(job_id: str, name: str) -> None:
+    """Give a job, or an element, another name.
+
+    Raises:
+        SweepError: scontrol is missing or refuses.
+    """
+    _call(["scontrol", "update", f"JobId={job_id}", f"JobName={name}"])
 
 
 def cancel(job_ids: Sequence[str]) -> None:

@@ -35,7 +35,9 @@ def status_of(folder: SweepFolder) -> dict[str, Any]:
             row["reason"] += f"; its job {job.job_id} {job.how_it_ended}"
         elif job and row["status"] == "planned":
             row["reason"] = f"job {job.job_id} {job.state.lower()}"
-    stages = {path.name: path.exists() for path in (*folder.sealed_files, folder.seal, folder.verdict, folder.report)}
+    ends = (*folder.sealed_files, folder.seal, folder.verdict, folder.report)
+    made = ends if plan.has_target else (folder.plan, folder.records, folder.optimum)
+    stages = {path.name: path.exists() for path in made}
     return {
         "sweep": plan.name,
         "runs": runs,
@@ -141,9 +143,11 @@ def _watch(folder: SweepFolder) -> None:
 
     console = Console(highlight=False)
     while True:
-        text = text_of(status_of(folder))
+        status = status_of(folder)
         console.clear()
-        console.print(text, markup=False)
+        console.print(text_of(status), markup=False)
+        if all(status["files"].values()):
+            return
         time.sleep(_WATCH_SECONDS)
 
 
@@ -151,13 +155,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m sweep.status", description="What is done, running and missing.")
     parser.add_argument("sweep", type=Path, help="the sweep's folder, sweeps/NAME")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--watch", action="store_true", help=f"again every {_WATCH_SECONDS:g} s, until Ctrl-C")
+    parser.add_argument("--watch", action="store_true", help=f"again every {_WATCH_SECONDS:g} s, until all is made")
     options = parser.parse_args()
     folder = open_sweep(options.sweep)
     if options.watch and options.json:
         raise SweepError("--watch and --json", "one of the two", "ask for --json again and again from your program")
     if options.watch:
         _watch(folder)
+        return 0
     status = status_of(folder)
     print(json.dumps(status, indent=1, allow_nan=False) if options.json else text_of(status))
     return 0

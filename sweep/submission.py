@@ -57,7 +57,8 @@ def slurm_folder(folder: SweepFolder) -> Path:
 
 def log_pattern(folder: SweepFolder, number: int, stage: str) -> str:
     """Where a job's output goes, in the form that sbatch understands."""
-    return str(slurm_folder(folder).resolve() / "logs" / f"{number}-{stage}-{'%A_%a' if stage == RUNS else '%j'}.out")
+    logs = str(slurm_folder(folder).resolve() / "logs").replace("%", "%%")
+    return f"{logs}/{number}-{stage}-{'%A_%a' if stage == RUNS else '%j'}.out"
 
 
 def log_of(folder: SweepFolder, number: int, stage: str, job_id: str) -> Path:
@@ -93,8 +94,8 @@ def read_submission(folder: SweepFolder, number: int) -> Submission:
     except (CorruptFile, TypeError, KeyError) as error:
         raise SweepError(
             f"{path} can't be read: {error}",
-            "the groups of runs as a launch with machine=slurm wrote them",
-            "launch the sweep again: what is not done is submitted anew",
+            f"one of the submissions {submissions(folder)} as a launch with machine=slurm wrote it",
+            f"python -m sweep.cancel {folder.path} ends what is in the queue; then launch again",
         ) from error
 
 
@@ -107,15 +108,15 @@ def _prefix(folder: SweepFolder) -> str:
     return f"{folder.path.resolve().name}.{place}."
 
 
-def in_queue(folder: SweepFolder) -> list[Element]:
-    """The sweep's jobs that are waiting or running.
+def in_queue(folder: SweepFolder, state: str = "") -> list[Element]:
+    """The sweep's jobs that are waiting or running, or those that ended in ``state`` and are not forgotten yet.
 
     Raises:
         SweepError: Slurm does not answer.
     """
     prefix = _prefix(folder)
     found = []
-    for job in slurm.queue(prefix):
+    for job in slurm.queue(prefix, state):
         parts = re.fullmatch(r"(\d+)\.(\w+)\.(\d+)", job.name.removeprefix(prefix))
         if parts:
             group = int(parts[3]) + job.task if job.task is not None else None

@@ -183,7 +183,8 @@ def _stages(
             *_resources(asked.target_cpus, asked.target_gres, asked.target_memory),
         ]
         jobs.append(_Job(TARGET, options, after=FORECAST))
-    return [*jobs, _Job(REPORT, minutes, after=TARGET)]
+    has_target_job = target_in_work or any(job.stage == TARGET for job in jobs)
+    return [*jobs, _Job(REPORT, minutes, after=TARGET if has_target_job else FORECAST)]
 
 
 def _resources(cpus: int, gres: str | None, memory: str | None) -> list[str]:

@@ -237,26 +237,59 @@ def test_a_disk_that_can_not_be_written_for_a_while_ends_no_job(
 
 
 @pytest.mark.slow
-def test_cancelled_jobs_stay_cancelled_and_a_launch_goes_on(
+def test_what_somebody_cancels_stays_cancelled_and_a_launch_goes_on(
     cluster: SlurmCluster, tmp_path: Path, base: Path, finished: Path
 ) -> None:
+    """scancel of the array alone; then the script by hand, which is known like any other job; then a launch."""
     assert launch(cluster, tmp_path, base / "cache").returncode == 0
     sweep = tmp_path / "sweeps" / "finished"
     folder = SweepFolder(sweep)
-    until(lambda: any(folder.run(run.run_id).state().step for run in read_plan(folder).fit_runs))
-    here = tiny.run("sweep.launch", *tiny.overrides(tmp_path, "finished", f"machine.cache_dir={base}/cache"))
-    assert here.returncode == 2 or "is not on the path" in here.stderr  # no train on two machines
-    assert on(cluster, "sweep.cancel", str(sweep)).stdout.startswith("cancelled: ")
-    until(lambda: not queued(cluster))
-    time.sleep(1)
-    assert queued(cluster) == []
+
+    def is_training() -> bool:
+        return any(folder.run(run.run_id).state().step for run in read_plan(folder).fit_runs)
+
+    until(is_training)
+    (array,) = {line.partition("_")[0] for line in queued(cluster) if "_" in line}
+    cluster.run("scancel", array)
+    until(lambda: not queued(cluster))  # the forecast submits nothing again, the target is dropped
+    assert len(list((sweep / "slurm").glob("[0-9].json"))) == 1
     stopped = status(cluster, sweep)
-    assert "go on with: python -m sweep.launch " in stopped["next"]
     assert "machine=slurm" in stopped["next"]
+    (forecast,) = [job for job in stopped["queue"]["failed_jobs"] if job["part"] == "1-forecast"]
+    assert "runs are not done since their job was cancelled" in forecast["how"]
     assert on(cluster, "sweep.cancel", str(sweep)).stdout.startswith("no job of ")
+
+    script = ["--array=0", f"--output={tmp_path}/by-hand", "slurm/runs.sbatch", sys.executable, str(sweep), "1"]
+    cluster.run("sbatch", f"--chdir={tiny.ROOT}", script[0], script[1], str(tiny.ROOT / script[2]), *script[3:])
+    until(lambda: status(cluster, sweep)["queue"]["states"].get("runs running") == 1)
+    on_this_machine = tiny.overrides(tmp_path, "finished", f"machine.cache_dir={base}/cache")
+    refused = on(cluster, "sweep.launch", *on_this_machine)
+    assert refused.returncode == 2
+    assert "jobs of" in refused.stderr
+    assert on(cluster, "sweep.cancel", str(sweep)).stdout.startswith("cancelled: ")
+    assert queued(cluster) == []  # it has waited for them
     assert launch(cluster, tmp_path, base / "cache").returncode == 0
     until(lambda: (sweep / "report.html").exists() or not queued(cluster))
     assert measured(sweep) == measured(finished), logs(sweep)
+
+
+@pytest.mark.slow
+def test_a_submission_that_is_lost_is_told_and_cancel_mends_it(
+    cluster: SlurmCluster, tmp_path: Path, base: Path
+) -> None:
+    assert launch(cluster, tmp_path, base / "cache", "machine.slurm.extra=[--hold]").returncode == 0
+    sweep = tmp_path / "sweeps" / "finished"
+    lost = sweep / "slurm" / "1.json"
+    lost.write_text(lost.read_text()[:100])
+    (told,) = status(cluster, sweep)["queue"]["failed_jobs"]
+    assert "1.json can't be read" in told["how"]
+    again = launch(cluster, tmp_path, base / "cache")
+    assert again.returncode == 2
+    assert "python -m sweep.cancel" in again.stderr
+    assert on(cluster, "sweep.cancel", str(sweep)).returncode == 0
+    lost.unlink()
+    assert launch(cluster, tmp_path, base / "cache", "machine.slurm.extra=[--hold]").returncode == 0
+    assert len(queued(cluster)) == 4
 
 
 @pytest.mark.slow
