@@ -192,7 +192,6 @@ class Drill:
         victim = self.site.generator.choice(sorted(free, key=lambda one: one.run_id))
         time.sleep(self.site.generator.uniform(0, _TICK_SECONDS))
         watch = self.watches[victim.run_id]
-        watch.look()
         holder = holder_of(watch.files.lease)
         self.waiting.remove(kind)
         fault = Fault(kind, victim, self.now, watch.step, len(watch.starts), holder)

@@ -81,6 +81,7 @@ class Site:
     folder: SweepFolder
     disk: Disk | None
     generator: random.Random
+    num_outages: int = 0  # of a node's daemon
 
 
 Undo = Callable[[], None]
@@ -180,9 +181,9 @@ def _of_job(process: Process, victim: Victim) -> bool:
 
 def _kill_slurmd(site: Site, victim: Victim) -> tuple[float, Undo]:
     site.cluster.kill_slurmd(victim.node)
-    # Shorter and longer than the controller takes to give the node up and start the job again elsewhere.
-    seconds = site.generator.choice((5.0, 50.0))
-    return seconds, lambda: site.cluster.start_slurmd(victim.node)
+    # In turn shorter and longer than the controller takes to give the node up and start the job again elsewhere.
+    site.num_outages += 1
+    return (50.0 if site.num_outages % 2 else 5.0), lambda: site.cluster.start_slurmd(victim.node)
 
 
 def _requeue(site: Site, victim: Victim) -> None:
