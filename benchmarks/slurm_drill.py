@@ -1,6 +1,6 @@
 """A fault drill: a small sweep on a private Slurm is hit again and again, and has to give what it gives undisturbed.
 
-    python -m benchmarks.slurm_drill [--faults 52] [--seed 0]
+    python -m benchmarks.slurm_drill [--faults 56] [--seed 0]
 
 The same sweep goes through twice: by the local pipeline, undisturbed, and on four nodes of a private cluster, its
 folder on a small disk of its own. While runs are in work, faults of all kinds (benchmarks/slurm_faults.py) are injected
@@ -192,7 +192,6 @@ class Drill:
         victim = self.site.generator.choice(sorted(free, key=lambda one: one.run_id))
         time.sleep(self.site.generator.uniform(0, _TICK_SECONDS))
         watch = self.watches[victim.run_id]
-        watch.look()
         holder = holder_of(watch.files.lease)
         self.waiting.remove(kind)
         fault = Fault(kind, victim, self.now, watch.step, len(watch.starts), holder)
@@ -203,7 +202,8 @@ class Drill:
 
     def _is_going(self, run_id: str) -> bool:
         watch = self.watches[run_id]
-        return bool(watch.starts) and watch.step > watch.starts[-1]
+        begun = watch.files.metrics.read_bytes().count(b'"event"')  # one more: the watcher has still to see it
+        return len(watch.starts) == begun > 0 and watch.step > watch.starts[-1]
 
     def _end_faults(self) -> None:
         for fault in self._open():

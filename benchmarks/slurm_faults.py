@@ -180,9 +180,22 @@ def _of_job(process: Process, victim: Victim) -> bool:
 
 def _kill_slurmd(site: Site, victim: Victim) -> tuple[float, Undo]:
     site.cluster.kill_slurmd(victim.node)
-    # Shorter and longer than the controller takes to give the node up and start the job again elsewhere.
-    seconds = site.generator.choice((5.0, 50.0))
-    return seconds, lambda: site.cluster.start_slurmd(victim.node)
+    return site.generator.uniform(2, 8), lambda: site.cluster.start_slurmd(victim.node)
+
+
+def _lose_node(site: Site, victim: Victim) -> tuple[float, Undo]:
+    """As above, but the node is declared down, as the controller does by itself half a minute later.
+
+    The jobs are started again on other nodes while the old processes run on.
+    """
+    site.cluster.kill_slurmd(victim.node)
+    site.cluster.run("scontrol", "update", f"nodename={victim.node}", "state=down", "reason=drill")
+
+    def bring_back() -> None:
+        site.cluster.run("scontrol", "update", f"nodename={victim.node}", "state=resume")
+        site.cluster.start_slurmd(victim.node)
+
+    return 30.0, bring_back
 
 
 def _requeue(site: Site, victim: Victim) -> None:
@@ -238,6 +251,7 @@ KINDS = (
     Kind("kill -9 of the step's slurmstepd", _kill_step),
     Kind("kill -9 of the batch script", _kill_batch),
     Kind("kill -9 of slurmd", _kill_slurmd, "node", 12.0),
+    Kind("kill -9 of slurmd, node given up", _lose_node, "node"),
     Kind("scontrol requeue", _requeue),
     Kind("signal ahead of the limit (scancel -s USR1)", _warn),
     Kind("time limit (EndTime=now+90)", _time_limit, "run", 60.0),
