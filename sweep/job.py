@@ -81,7 +81,7 @@ def train_group(
                     log.warning("a later life of %s is at work; this one (%s) ends", holder.element, holder)
                     return EXIT_FENCED
                 with suppress(OSError):  # whatever the disk does, it has to be queued again
-                    end(life, "stopped", "told to stop; saved")
+                    end(life, "cancelled" if _is_cancelled(folder, holder) else "stopped", "told to stop; saved")
                 return EXIT_STOPPED
         refuse_failures(runs, folder, capability)
     except SweepError as error:
@@ -105,6 +105,14 @@ def follow(plan: Plan, folder: SweepFolder, submission: Submission) -> int:
     job = Job(plan, folder, corpus, submission.machine, "disabled", seal_hash(folder))
     code = do_run(plan.target, job, stop_when_asked(os.getppid()))
     return 0 if code in (EXIT_STOPPED, EXIT_FENCED) else code
+
+
+def _is_cancelled(folder: SweepFolder, holder: Holder) -> bool:
+    """Whether it was scancel that told this job to stop: asked now, since Slurm forgets."""
+    try:
+        return holder.element in {element.job.job_id for element in in_queue(folder, state="CANCELLED")}
+    except SweepError:
+        return False
 
 
 def _is_superseded(life: Path, holder: Holder) -> bool:
@@ -193,7 +201,7 @@ def _ended(plan: Plan, folder: SweepFolder, submission: Submission, runs: list[P
 
 
 def _cancelled(folder: SweepFolder, submission: Submission) -> set[str]:
-    """Runs of the submission whose job somebody cancelled: it was told to stop and is not back, or Slurm says so."""
+    """Runs of the submission whose job somebody cancelled, by what the job wrote on its way out or by Slurm's memory."""
     by_slurm = {
         TARGET if element.stage == TARGET else element.group
         for element in in_queue(folder, state="CANCELLED")
@@ -201,7 +209,7 @@ def _cancelled(folder: SweepFolder, submission: Submission) -> set[str]:
     }
     parts: list[tuple[int | str, list[str]]] = [*enumerate(submission.groups), (TARGET, [submission.target])]
     lives = {part: read_life(life_of(folder, submission.number, part)) for part, _ in parts}
-    told = {part for part, life in lives.items() if life is not None and life.state == "stopped"}
+    told = {part for part, life in lives.items() if life is not None and life.state == "cancelled"}
     return {run_id for part, run_ids in parts if part in by_slurm | told for run_id in run_ids}
 
 

@@ -22,7 +22,7 @@ class Life:
     element: str
     restart: int
     host: str
-    state: str  # running, stopped (saved; to be queued again), done or failed
+    state: str  # running, stopped (saved; to be queued again), cancelled, done or failed
     reason: str
     started_utc: str
     changed_utc: str
