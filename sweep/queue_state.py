@@ -70,25 +70,22 @@ def queue_state(folder: SweepFolder) -> QueueState:
         state.command = state.command or submission.command
         parts: list[tuple[int | str, list[str]]] = [*enumerate(submission.groups), (TARGET, [submission.target])]
         for part, run_ids in parts + [(FORECAST, []), (REPORT, [])] * newest:
+            new = [run_id for run_id in run_ids if run_id not in seen]
+            if run_ids and not new:
+                continue  # a later submission has them all
             life = read_life(life_of(folder, number, part))
             job = _job(queued.get((number, part)), life)
-            new = [run_id for run_id in run_ids if run_id not in seen]
-            if job is None and isinstance(part, int) and new:
-                traceless.append(f"{number}-{part}")
-            if job is not None or isinstance(part, int):
-                seen |= set(new)
             if job is not None:
                 state.jobs |= dict.fromkeys(new, job)
-            concerns = bool(new) or part in (FORECAST, REPORT)
-            if (
-                concerns
-                and life is not None
-                and job is not None
-                and not job.in_queue
-                and life.state in ("failed", "running")
-            ):
+                seen |= set(new)
+            elif isinstance(part, int):
+                traceless.append(f"{number}-{part}")
+                seen |= set(new)
+            if job is not None and not job.in_queue and life is not None and life.state in ("failed", "running"):
                 state.failed.append(_failure(folder, number, part, life))
-    if traceless and not state.error:
+    if state.error:
+        state.failed = []  # whether any of them has ended can't be told
+    elif traceless:
         how = f"left the queue without a trace: cancelled as they waited, or no node sees {folder.path.resolve()}"
         state.failed.append({"job": "ids unknown", "part": f"{len(traceless)} elements", "how": how, "log": []})
     return state

@@ -30,8 +30,12 @@ def status_of(folder: SweepFolder) -> dict[str, Any]:
         if row["status"] == "running":
             row |= _speed(run, last_row(folder.run(run.run_id).metrics))
         job = queue.jobs.get(row["run_id"])
-        row |= {"job": job.job_id, "job_state": job.state, "requeued": job.restarts} if job else {"job": None}
-        if job and not job.in_queue and row["status"] in ("planned", "running"):
+        row |= {
+            "job": job.job_id if job else None,
+            "job_state": job.state if job else None,
+            "requeued": job.restarts if job else None,
+        }
+        if job and not job.in_queue and not queue.error and row["status"] in ("planned", "running"):
             row["reason"] += f"; its job {job.job_id} {job.how_it_ended}"
         elif job and row["status"] == "planned":
             row["reason"] = f"job {job.job_id} {job.state.lower()}"
