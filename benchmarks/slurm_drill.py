@@ -202,6 +202,8 @@ class Drill:
 
     def _is_going(self, run_id: str) -> bool:
         watch = self.watches[run_id]
+        if not watch.files.metrics.exists():
+            return False
         begun = watch.files.metrics.read_bytes().count(b'"event"')  # one more: the watcher has still to see it
         return len(watch.starts) == begun > 0 and watch.step > watch.starts[-1]
 
