@@ -211,6 +211,7 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "ablations": ("What each switch of the recipe is worth", ablations),
     "coordinate_check": ("Sizes over width and depth", coordinate_check),
     "sweep_overhead": ("What a sweep costs beside its trainings", sweep_overhead),
+    "slurm_cost": ("What a cluster costs a sweep", slurm_pages.slurm_cost),
     "slurm_drill": ("Faults injected into a sweep on a real Slurm", slurm_pages.slurm_drill),
     "cost_growth": ("Cost over the ladder", cost_growth),
     "training_speed": ("Training speed beside other tools", training_speed),

@@ -24,3 +24,22 @@ def slurm_drill(result: dict[str, Any]) -> str:
     outcomes = table(["outcome", "how often"], [[name, str(number)] for name, number in result["by_outcome"].items()])
     parts = [intro, left_out, kinds, outcomes, table(DRILL_HEAD, result["rows"])]
     return "\n\n".join(part for part in parts if part)
+
+
+def slurm_cost(result: dict[str, Any]) -> str:
+    """Plan, submission and status of a large sweep, and what an element adds to its runs."""
+    steps = [
+        [name, f"{found['seconds']:.1f}", f"{found['cpu_seconds']:.1f}", f"{found['peak_mib']:.0f}"]
+        for name in ("plan", "submit", "status")
+        for found in [result[name]]
+    ]
+    rounds = [[f"{one['pool_seconds']:.1f}", f"{one['element_seconds']:.0f}"] for one in result["rounds"]]
+    return "\n\n".join(
+        [
+            f"{result['runs']:,} runs, half of them made to look finished, in {result['elements']} elements:",
+            table(["", "wall seconds", "CPU seconds", "peak MiB"], steps),
+            f"{result['rounds'][0]['runs']} small runs, one at a time; an element takes"
+            f" {result['overhead_seconds_per_run']:.2f} s a run longer (median):",
+            table(["this machine's pool, s", "as an element, s"], rounds),
+        ]
+    )
