@@ -202,8 +202,10 @@ class Drill:
 
     def _is_going(self, run_id: str) -> bool:
         watch = self.watches[run_id]
-        begun = watch.files.metrics.read_bytes().count(b'"event"')  # one more: the watcher has still to see it
-        return len(watch.starts) == begun > 0 and watch.step > watch.starts[-1]
+        if not watch.starts or watch.step <= watch.starts[-1]:
+            return False
+        # Not if it has begun again just now, and the watcher has still to see it.
+        return watch.files.metrics.read_bytes().count(b'"event"') == len(watch.starts)
 
     def _end_faults(self) -> None:
         for fault in self._open():
