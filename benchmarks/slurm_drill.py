@@ -115,6 +115,7 @@ class Drill:
         self.faults: list[Fault] = []
         self.relaunches: list[int] = []  # numbers of submissions
         self.watches: dict[str, Watch] = {}
+        self.first_seen: dict[int, tuple[int, int]] = {}  # starts and step of its run, by worker
         self.side_by_side: dict[tuple[str, frozenset[int]], float] = {}
         self.start = time.monotonic()
         self.next_at = 0.0
@@ -181,7 +182,7 @@ class Drill:
         free = [
             victim
             for victim in victims(processes(self.site.cluster), self.site.folder)
-            if victim.part not in hit and self._is_going(victim.run_id)
+            if victim.part not in hit and self._is_going(victim)
         ]
         small_left = len(self.faults) < SHARE_OF_SMALL_RUNS * self.num_faults
         free = [victim for victim in free if small_left or victim.run_id == target]
@@ -200,12 +201,14 @@ class Drill:
         self.faults.append(fault)
         self.next_at = self.now + self.site.generator.uniform(0.1, 1.5)
 
-    def _is_going(self, run_id: str) -> bool:
-        watch = self.watches[run_id]
-        if not watch.files.metrics.exists():
-            return False
-        begun = watch.files.metrics.read_bytes().count(b'"event"')  # one more: the watcher has still to see it
-        return len(watch.starts) == begun > 0 and watch.step > watch.starts[-1]
+    def _is_going(self, victim: Victim) -> bool:
+        """Whether its worker has been seen to make steps; the steps before may be those of the worker before."""
+        watch = self.watches[victim.run_id]
+        now = (len(watch.starts), watch.step)
+        first = self.first_seen.setdefault(victim.worker, now)
+        if first[0] != now[0]:
+            self.first_seen[victim.worker] = first = now
+        return now[1] > first[1]
 
     def _end_faults(self) -> None:
         for fault in self._open():

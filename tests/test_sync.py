@@ -55,6 +55,7 @@ def test_every_row_arrives_once_and_a_second_sync_sends_nothing(copy: Path, stub
     assert "uploaded 0 runs" in second.stdout
 
 
+@pytest.mark.slow
 def test_without_its_marks_a_sync_sends_no_row_again(copy: Path, stub: WandbStub) -> None:
     assert sync(copy).returncode == 0
     (copy / "wandb" / "synced.json").write_text("damaged")
@@ -65,7 +66,8 @@ def test_without_its_marks_a_sync_sends_no_row_again(copy: Path, stub: WandbStub
     assert len(stub.rows(sweep_id(plan_of(copy)))) == 1
 
 
-@pytest.mark.parametrize("failure", [403, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("failure", [403, 500])
 def test_an_upload_that_is_broken_off_is_noticed_and_goes_on(
     failure: int, copy: Path, stub: WandbStub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +90,7 @@ def test_an_upload_that_is_broken_off_is_noticed_and_goes_on(
     assert on_server(copy, stub) == on_disk(copy)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_still_to_end_is_passed_over_and_named(copy: Path, stub: WandbStub) -> None:
     folder = SweepFolder(copy)
     run = plan_of(copy).fit_runs[0]
@@ -106,6 +109,7 @@ def test_a_run_that_is_still_to_end_is_passed_over_and_named(copy: Path, stub: W
     assert on_server(copy, stub) == on_disk(copy)
 
 
+@pytest.mark.slow
 def test_a_run_that_went_on_after_it_was_synced_gets_the_rows_that_are_new(copy: Path, stub: WandbStub) -> None:
     files = SweepFolder(copy).run(plan_of(copy).target.run_id)
     whole = files.metrics.read_text()
