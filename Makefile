@@ -11,7 +11,7 @@ test: .venv/ready
 	$(BIN)/python -m pytest -m "not slow"
 
 test-slow: .venv/ready
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --durations=20
 
 # A Slurm for its tests, on machines with apt-get; they start one of their own and need no service to run.
 SLURM_PACKAGES := slurmctld slurmd slurm-client munge

@@ -17,6 +17,9 @@ def pending(runs: list[PlannedRun], folder: SweepFolder, capability: CapabilityS
     left = []
     for run in runs:
         files = folder.run(run.run_id)
+        if not files.path.exists():
+            left.append(run)
+            continue
         for path in (files.train, files.eval, files.counts):
             try:
                 if path.exists():

@@ -310,8 +310,10 @@ def test_a_run_that_fails_twice_stops_and_is_named(cluster: SlurmCluster, tmp_pa
     assert "checkpoint" in failed["reason"]
     assert [run["status"] for run in after["runs"]].count("done") == 5
     assert not folder.seal.exists()
-    (job,) = after["queue"]["failed_jobs"]
-    assert victim.path.name in " ".join([job["how"], *job["log"]])
+    failures = {job["part"]: job for job in after["queue"]["failed_jobs"]}
+    assert set(failures) == {"1-0", "1-forecast", "1-report"}
+    assert victim.path.name in " ".join([failures["1-0"]["how"], *failures["1-0"]["log"]])
+    assert "has no forecast" in failures["1-report"]["how"]
     assert "mend what stopped the 1 failed runs, then go on with" in after["next"]
     assert logs(sweep).count("failed: ") == 2  # tried twice
     assert f"{victim.path.name}" in on(cluster, "sweep.status", str(sweep)).stdout
