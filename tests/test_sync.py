@@ -37,6 +37,7 @@ def on_server(sweep: Path, stub: WandbStub) -> dict[str, list[int]]:
     return {wandb_id: stub.steps(wandb_id) for wandb_id in on_disk(sweep)}
 
 
+@pytest.mark.slow
 def test_every_row_arrives_once_and_a_second_sync_sends_nothing(copy: Path, stub: WandbStub) -> None:
     first = sync(copy)
     assert first.returncode == 0, first.stderr
@@ -151,7 +152,9 @@ def test_a_sweep_killed_and_resumed_offline_is_on_the_server_with_every_row_once
         assert not list(sweep.glob("wandb/offline-run-*"))  # nothing that wandb sync would send a second time
 
 
-@pytest.mark.parametrize("missing", ["key", "server", "both"])
+@pytest.mark.parametrize(
+    "missing", ["key", *(pytest.param(name, marks=pytest.mark.slow) for name in ("server", "both"))]
+)
 def test_without_key_or_server_the_error_says_what_to_do(
     missing: str, copy: Path, stub: WandbStub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
