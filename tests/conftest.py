@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import tiny
-from tests.slurm_cluster import SlurmCluster, why_no_slurm
+from tests.slurm_cluster import SlurmCluster, until, why_no_slurm
 from tests.wandb_stub import WandbStub
 
 _NO_SLURM = pytest.StashKey[str]()
@@ -74,6 +74,15 @@ def slurm(request: pytest.FixtureRequest) -> Iterator[SlurmCluster]:
         pytest.skip(f"no Slurm: {reason}")
     with tempfile.TemporaryDirectory(prefix="slurm-") as folder, SlurmCluster(Path(folder)) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def cluster(slurm: SlurmCluster) -> Iterator[SlurmCluster]:
+    """The session's cluster, its queue empty again afterwards."""
+    yield slurm
+    if jobs := slurm.run("squeue", "--noheader", "--format", "%F").split():
+        slurm.run("scancel", *jobs)
+    until(lambda: not slurm.run("squeue", "--noheader"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

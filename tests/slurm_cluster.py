@@ -297,3 +297,11 @@ def _end(daemon: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         daemon.kill()
         daemon.wait()
+
+
+def until(is_so: Callable[[], bool], seconds: float = 120) -> None:
+    """Wait for what a cluster brings about by itself; fail if it takes longer."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -21,20 +21,11 @@ from sweep.folder import SweepFolder, read_json
 from sweep.pipeline import run_pipeline
 from sweep.run_spec import read_plan
 from tests import tiny
-from tests.slurm_cluster import SlurmCluster, why_no_slurm
+from tests.slurm_cluster import SlurmCluster, until, why_no_slurm
 from tests.test_train import measured
 
 ON_SLURM = ["machine=slurm", "machine.tracking=none", "machine.target_threads=2", "machine.slurm.memory=1G"]
 ONE_EACH = ["machine.slurm.element_minutes=0.001"]
-
-
-@pytest.fixture
-def cluster(slurm: SlurmCluster) -> Iterator[SlurmCluster]:
-    """The session's cluster, its queue empty again afterwards."""
-    yield slurm
-    if jobs := slurm.run("squeue", "--noheader", "--format", "%F").split():
-        slurm.run("scancel", *jobs)
-    until(lambda: not slurm.run("squeue", "--noheader"))
 
 
 @pytest.fixture
@@ -49,13 +40,6 @@ def own() -> Iterator[Callable[..., SlurmCluster]]:
             return stack.enter_context(SlurmCluster(Path(folder), num_nodes=1, **settings))
 
         yield make
-
-
-def until(is_so: Callable[[], bool], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def on(cluster: SlurmCluster, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -3,30 +3,13 @@
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.slurm_cluster import SlurmCluster
+from tests.slurm_cluster import SlurmCluster, until
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def cluster(slurm: SlurmCluster) -> Iterator[SlurmCluster]:
-    """The session's cluster, its queue empty again afterwards."""
-    yield slurm
-    if jobs := slurm.run("squeue", "--noheader", "--format", "%F").split():
-        slurm.run("scancel", *jobs)
-    until(lambda: not slurm.run("squeue", "--noheader"))
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 90
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def submit(cluster: SlurmCluster, tmp_path: Path, script: str, *options: str) -> str:
