@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: sweep test test-slow test-slow-slurm test-slow-others slurm-packages check bench studies lock clean
+.PHONY: sweep test test-slow test-slow-waiting test-slow-others slurm-packages check bench studies lock clean
 
 sweep: .venv/ready
 	$(BIN)/python -m sweep.launch
@@ -10,17 +10,17 @@ sweep: .venv/ready
 test: .venv/ready
 	$(BIN)/python -m pytest -m "not slow"
 
-# On Slurm most of a test is waiting, so those go beside the others.
-SLURM_TESTS := tests/test_slurm.py tests/test_slurm_cluster.py
+# What mostly waits, for Slurm or a server, goes beside the others.
+WAITING_TESTS := $(wildcard tests/test_slurm*.py) tests/test_sync.py
 
 test-slow: .venv/ready
-	$(MAKE) --jobs=2 --output-sync test-slow-slurm test-slow-others
+	$(MAKE) --jobs=2 --output-sync test-slow-waiting test-slow-others
 
-test-slow-slurm:
-	$(BIN)/python -m pytest -m slow --durations=10 $(SLURM_TESTS)
+test-slow-waiting:
+	$(BIN)/python -m pytest -m slow --durations=10 $(WAITING_TESTS)
 
 test-slow-others:
-	$(BIN)/python -m pytest -m slow --durations=10 $(SLURM_TESTS:%=--ignore=%)
+	$(BIN)/python -m pytest -m slow --durations=10 $(WAITING_TESTS:%=--ignore=%)
 
 # A Slurm for its tests, on machines with apt-get; they start one of their own and need no service to run.
 SLURM_PACKAGES := slurmctld slurmd slurm-client munge

@@ -69,15 +69,13 @@ def _ended(plan: Plan, folder: SweepFolder, submission: Submission, runs: list[P
 
 def _cancelled(folder: SweepFolder, submission: Submission) -> set[str]:
     """Runs of the submission whose job somebody cancelled, by what it wrote on its way out or by Slurm's memory."""
-    by_slurm = {
-        TARGET if element.stage == TARGET else element.group
-        for element in in_queue(folder, state="CANCELLED")
-        if element.number == submission.number
-    }
-    parts: list[tuple[int | str, list[str]]] = [*enumerate(submission.groups), (TARGET, [submission.target])]
-    lives = {part: read_life(life_of(folder, submission.number, part)) for part, _ in parts}
-    told = {part for part, life in lives.items() if life is not None and life.state == "cancelled"}
-    return {run_id for part, run_ids in parts if part in by_slurm | told for run_id in run_ids}
+    elements = in_queue(folder, state="CANCELLED")
+    cancelled = {element.part for element in elements if element.number == submission.number}
+    for part in submission.parts:
+        life = read_life(life_of(folder, submission.number, part))
+        if life is not None and life.state == "cancelled":
+            cancelled.add(part)
+    return {run_id for part, run_ids in submission.parts.items() if part in cancelled for run_id in run_ids}
 
 
 def run_job(stage: str, folder: SweepFolder, submission: Submission, group: int) -> int:
@@ -104,7 +102,8 @@ def _run_stage(stage: str, folder: SweepFolder, submission: Submission, group: i
         run_ids = set(submission.groups[group])
         return train_group(plan, folder, submission, [run for run in plan.runs if run.run_id in run_ids], group)
     if stage == TARGET:
-        if devices_of(plan.target, submission.machine).rank > 0:
+        devices = devices_of(plan.target, submission.machine)
+        if devices.started_by_srun and devices.rank > 0:
             os._exit(follow(plan, folder, submission))  # an ordinary end of several ranks can abort in gloo
         return train_group(plan, folder, submission, [plan.target], TARGET)
     life = begin(life_of(folder, submission.number, stage), holder_here(), [], folder)

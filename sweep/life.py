@@ -46,10 +46,10 @@ def begin(path: Path, holder: Holder, runs: list[PlannedRun], folder: SweepFolde
         SweepError: it has died too often without getting any further.
     """
     stood = how_far(runs, folder)
-    before = read_life(path) if path.exists() else None
-    is_new = before is not None and (before.element, before.restart) != (holder.element, holder.restart)
-    died = before is not None and before.state == "running" and before.stood == stood
-    deaths = before.deaths + (1 if is_new else 0) if before is not None and died else 0
+    before, deaths = read_life(path), 0
+    if before is not None and before.state == "running" and before.stood == stood:
+        is_new = (before.element, before.restart) != (holder.element, holder.restart)  # else the same one tries again
+        deaths = before.deaths + is_new
     now = utc_now()
     life = Life(holder.element, holder.restart, holder.host, "running", "", now, now, stood, deaths)
     if deaths >= MAX_DEATHS:

@@ -10,7 +10,6 @@ from sweep.submission import (
     FORECAST,
     REPORT,
     RUNS,
-    TARGET,
     Element,
     in_queue,
     life_of,
@@ -57,7 +56,7 @@ def queue_state(folder: SweepFolder) -> QueueState:
     except SweepError as error:
         state.error = str(error)
     state.counts = dict(Counter(_kind(element) for element in elements))
-    queued = {(e.number, e.group if e.stage == RUNS else e.stage): e for e in elements}
+    queued = {(element.number, element.part): element for element in elements}
     traceless: list[str] = []
     seen: set[str] = set()
     for number in reversed(submissions(folder)):
@@ -68,8 +67,8 @@ def queue_state(folder: SweepFolder) -> QueueState:
             continue
         newest = not state.command
         state.command = state.command or submission.command
-        parts: list[tuple[int | str, list[str]]] = [*enumerate(submission.groups), (TARGET, [submission.target])]
-        for part, run_ids in parts + [(FORECAST, []), (REPORT, [])] * newest:
+        stages: dict[int | str, list[str]] = {FORECAST: [], REPORT: []} if newest else {}
+        for part, run_ids in {**submission.parts, **stages}.items():
             new = [run_id for run_id in run_ids if run_id not in seen]
             if run_ids and not new:
                 continue  # a later submission has them all

@@ -36,6 +36,11 @@ class Submission:
     stood: str  # how far the runs were then (sweep/life.py)
 
     @property
+    def parts(self) -> dict[int | str, list[str]]:
+        """The run ids of all its jobs that train: the groups by number, and the target."""
+        return {**dict(enumerate(self.groups)), TARGET: [self.target]}
+
+    @property
     def slurm(self) -> SlurmSpec:
         assert self.machine.slurm is not None  # only launches with machine=slurm submit
         return self.machine.slurm
@@ -48,7 +53,12 @@ class Element:
     job: QueuedJob
     number: int  # of its submission
     stage: str
-    group: int | None
+    group: int | None  # of the array of runs
+
+    @property
+    def part(self) -> int | str:
+        """What of the submission it does, as in ``Submission.parts`` and ``life_of``."""
+        return self.stage if self.group is None else self.group
 
 
 def slurm_folder(folder: SweepFolder) -> Path:

@@ -1,10 +1,12 @@
 """What tests share: one finished tiny sweep, made once (tests that alter it work on a copy), wandb's server, Slurm."""
 
+import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,6 +85,20 @@ def cluster(slurm: SlurmCluster) -> Iterator[SlurmCluster]:
     if jobs := slurm.run("squeue", "--noheader", "--format", "%F").split():
         slurm.run("scancel", *jobs)
     until(lambda: not slurm.run("squeue", "--noheader"))
+
+
+@pytest.fixture
+def own() -> Iterator[Callable[..., SlurmCluster]]:
+    """Makes a one-node cluster of the test's own, with settings of its own."""
+    if reason := why_no_slurm():
+        pytest.skip(f"no Slurm: {reason}")
+    with contextlib.ExitStack() as stack:
+
+        def make(**settings: Any) -> SlurmCluster:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="slurm-"))
+            return stack.enter_context(SlurmCluster(Path(folder), num_nodes=1, **settings))
+
+        yield make
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
