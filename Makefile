@@ -7,8 +7,12 @@ BIN := .venv/bin
 sweep: .venv/ready
 	$(BIN)/python -m sweep.launch
 
+# Each worker takes whole files, so what a file's tests share is made once.
+TEST_WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(TEST_WORKERS) --dist=loadfile
+
 test: .venv/ready
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 # What mostly waits, for Slurm or a server, goes beside the others.
 WAITING_TESTS := $(wildcard tests/test_slurm*.py) tests/test_sync.py
@@ -20,7 +24,7 @@ test-slow-waiting:
 	$(BIN)/python -m pytest -m slow --durations=10 $(WAITING_TESTS)
 
 test-slow-others:
-	$(BIN)/python -m pytest -m slow --durations=10 $(WAITING_TESTS:%=--ignore=%)
+	$(PYTEST) -m slow --durations=10 $(WAITING_TESTS:%=--ignore=%)
 
 # A Slurm for its tests, on machines with apt-get; they start one of their own and need no service to run.
 SLURM_PACKAGES := slurmctld slurmd slurm-client munge

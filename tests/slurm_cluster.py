@@ -299,8 +299,8 @@ def _end(daemon: subprocess.Popen[bytes]) -> None:
         daemon.wait()
 
 
-def until(is_so: Callable[[], bool], seconds: float = 120) -> None:
-    """Wait for what a cluster brings about by itself; fail if it takes longer."""
+def until(is_so: Callable[[], bool], seconds: float = 600) -> None:
+    """Wait for what a cluster brings about by itself; fail if it takes far longer than on the slowest machine."""
     deadline = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < deadline

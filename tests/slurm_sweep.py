@@ -12,7 +12,7 @@ import pytest
 from tests import tiny
 from tests.slurm_cluster import SlurmCluster
 
-ON_SLURM = ["machine=slurm", "machine.tracking=none", "machine.target_threads=2", "machine.slurm.memory=1G"]
+ON_SLURM = ["machine=slurm", "machine.tracking=none", "machine.target_threads=1", "machine.slurm.memory=1G"]
 ONE_EACH = ["machine.slurm.element_minutes=0.001"]
 
 

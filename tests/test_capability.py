@@ -209,7 +209,7 @@ def settings(base: Path) -> list[str]:
     """A small target, and few samples of those problems."""
     values = {"problems": problem_file(base), "max_samples": 8, "first_round": 4, "max_new_tokens": 8}
     values |= {"num_buckets": 2, "hardest_left_out": 1, "max_flops_fraction": 0.5}
-    target = ["grid.target_flops=4.2e8", "fit.max_flops_fraction=0.5", "machine.target_threads=1"]
+    target = ["grid.target_flops=4.2e8", "fit.max_flops_fraction=0.5"]
     return [*target, *(f"capability.{key}={value}" for key, value in values.items())]
 
 

@@ -33,6 +33,7 @@ OVERRIDES = [
     "evaluation.copy_length=15",
     "evaluation.position_bins=4",
     "machine.tracking=none",
+    "machine.target_threads=1",  # at this size a second one is in the way, most of all on a busy machine
 ]
 
 # Two grids without a target. Sizes of 4, 8 and 12 channels, and a rate a tenth and ten times the usual.
