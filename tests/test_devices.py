@@ -199,7 +199,7 @@ def test_a_launch_trains_its_target_on_two_devices(base: Path, finished: Path) -
     files, other = folder.run(plan.target.run_id), quiet.run(plan.target.run_id)
     assert [row.get("event") for row in files.rows() if "event" in row] == ["started", "resumed"]
     assert read_json(files.train)["machine"]["per_node"] == 2
-    assert read_json(files.eval)["loss_nats"] == pytest.approx(read_json(other.eval)["loss_nats"], abs=1e-3)
+    assert read_json(files.eval)["loss_nats"] == pytest.approx(read_json(other.eval)["loss_nats"], abs=5e-3)
     assert rows_of(files) != rows_of(other), "the target was trained on one device"
 
 

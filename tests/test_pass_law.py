@@ -104,9 +104,9 @@ def test_the_interval_knows_of_bends(world: World) -> None:
     ids=["100 samples", "1,000", "10,000", "seeds and noise between runs", "stopped at 20", "exponents differ"],
 )
 def test_unbiased_and_covered_in_many_worlds(world: World) -> None:
-    """The median's standard error is 1 %. The interval allows for a law that strays: where none does it holds nearly
+    """The median's standard error is 1.5 %. The interval allows for a law that strays: where none does it holds nearly
     always."""
-    likelihood, _, inside = over_truth(world, range(100), 150)
+    likelihood, _, inside = over_truth(world, range(50), 150)
     assert np.median(likelihood) == pytest.approx(1, abs=0.05)
     assert inside >= 0.9
 
