@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from sweep.laws import Law
-from sweep.plot import COLOURS, SERIES, Plot, add_legend, add_markers, interval_text, log_axis, new_figure
+from sweep.plot import COLOURS, HIDDEN, SERIES, STAR, Plot, add_legend, interval_text, log_axis, new_figure
 from sweep.records import Record, fitted_records, points
 from sweep.run_spec import Plan
 
@@ -26,22 +26,20 @@ def draw_forecast(records: list[Record], fit: dict[str, Any], verdict: dict[str,
         f"forecast at {p['flops']:.3g} FLOPs\n{p['prediction']:.4f} ({interval_text(p['low'], p['high'])})"
         for p in curve
     ]
-    add_markers(plot, axes, "curve", x[:-1], middle[:-1], texts[:-1], color=COLOURS["law"], alpha=0)
+    plot.mark(axes, "curve", x[:-1], middle[:-1], texts[:-1], color=COLOURS["law"], **HIDDEN)
     texts = [_run_text(record) for record in used]
-    add_markers(plot, axes, "runs", flops / target, loss, texts, color=COLOURS["runs"], label=f"{len(used)} small runs")
+    plot.mark(axes, "runs", flops / target, loss, texts, color=COLOURS["runs"], label=f"{len(used)} small runs")
     sides = [[fit["prediction"] - fit["low"]], [fit["high"] - fit["prediction"]]]
     axes.errorbar([1.0], [fit["prediction"]], yerr=sides, fmt="none", ecolor=COLOURS["target"], capsize=4, lw=1.6)
     said = f"{fit['prediction']:.3f} ({interval_text(fit['low'], fit['high'], '.3f')})"
-    add_markers(
-        *(plot, axes, "prediction", [1.0], [fit["prediction"]]),
-        [f"prediction at the target, {target:.3g} FLOPs\n{said}"],
-        **{"mfc": COLOURS["paper"], "color": COLOURS["target"], "ms": 6, "label": f"prediction {said}"},
-    )
+    texts, label = [f"prediction at the target, {target:.3g} FLOPs\n{said}"], f"prediction {said}"
+    hollow = {"color": COLOURS["target"], "mfc": COLOURS["paper"]}
+    plot.mark(axes, "prediction", [1.0], [fit["prediction"]], texts, ms=6, label=label, **hollow)
     if verdict is not None and verdict["status"] == "judged":
         word = "held" if verdict["held"] else "missed"
         text = f"measured {verdict['measured']:.3f}: {word}, {verdict['error']:+.1%} off"
-        style = {"marker": "*", "ms": 12, "color": COLOURS["measured"], "mew": 0, "label": text}
-        add_markers(plot, axes, "measured", [1.0], [verdict["measured"]], [f"the target, {text}"], **style)
+        texts, green = [f"the target, {text}"], COLOURS["measured"]
+        plot.mark(axes, "measured", [1.0], [verdict["measured"]], texts, color=green, label=text, **STAR)
     log_axis(axes.xaxis, float(x.min()), 1.0)
     log_axis(axes.yaxis, min(low), max(high))
     axes.set_xlabel(f"training compute, relative to the target's {target:.3g} FLOPs")
@@ -67,7 +65,7 @@ def draw_residuals(records: list[Record], fit: dict[str, Any]) -> Plot:
     axes.axhspan(-noise, noise, color=COLOURS["law"], alpha=0.14, lw=0)
     axes.axhline(0, color=COLOURS["law"], lw=1)
     texts = [f"{_run_text(record)}\n{off:+.2f} % off the law" for record, off in zip(used, residual, strict=True)]
-    add_markers(plot, axes, "runs", flops, residual, texts, color=COLOURS["runs"])
+    plot.mark(axes, "runs", flops, residual, texts, color=COLOURS["runs"])
     log_axis(axes.xaxis, *_ends(flops))
     axes.set_xlabel("training FLOPs")
     axes.set_ylabel("loss over law (%)")
@@ -82,56 +80,51 @@ def draw_backtests(fit: dict[str, Any], verdict: dict[str, Any] | None) -> Plot:
     """Error against extrapolation ratio: of each backtest inside the ladder, and of the claim itself."""
     figure, ((axes,),) = new_figure(3.2)
     caption = (
-        "The ladder is cut, what lies below predicts what lies above. A bar is the interval: it holds if it meets 0."
+        "The ladder is cut; what lies below predicts what lies above. A bar is the interval: it holds if it reaches 0."
     )
     plot = Plot("backtests", "Backtests at each extrapolation ratio", caption, figure)
     axes.axhline(0, color=COLOURS["law"], lw=1)
     tests = sorted(fit["backtests"], key=lambda test: test["ratio"])
-    for inside, name, colour, filled in (
-        (True, "inside its interval", COLOURS["measured"], True),
-        (False, "outside", COLOURS["target"], False),
-    ):
-        rows = [test for test in tests if test["inside"] == inside]
-        _errors(
-            *(plot, axes, "inside" if inside else "outside", [row["ratio"] for row in rows]),
-            [(row["prediction"], row["low"], row["high"], row["measured"]) for row in rows],
-            [_backtest_text(row) for row in rows],
-            **{"color": colour, "mfc": colour if filled else COLOURS["paper"], "label": f"{len(rows)} {name}"},
-        )
+    inside, outside = ([test for test in tests if test["inside"] == held] for held in (True, False))
+    green, red = COLOURS["measured"], COLOURS["target"]
+    _draw_errors(plot, axes, "inside", inside, color=green, label=f"{len(inside)} inside its interval")
+    _draw_errors(plot, axes, "outside", outside, color=red, mfc=COLOURS["paper"], label=f"{len(outside)} outside")
     judged = verdict is not None and verdict["status"] == "judged"
-    measured = verdict["measured"] if verdict is not None and judged else fit["prediction"]
-    word = "the target, judged" if judged else "the claim's interval"
-    said = f"{fit['prediction']:.4f} ({interval_text(fit['low'], fit['high'])})"
-    _errors(
-        *(plot, axes, "claim", [fit["extrapolation_ratio"]]),
-        [(fit["prediction"], fit["low"], fit["high"], measured)],
-        [f"{word}\n{fit['extrapolation_ratio']:.3g} times: {said}" + (f", measured {measured:.4f}" if judged else "")],
-        **{"color": COLOURS["runs"], "marker": "s", "label": word},
-    )
-    log_axis(axes.xaxis, 1.0, max(test["ratio"] for test in [*tests, {"ratio": fit["extrapolation_ratio"]}]))
+    claim = {
+        "largest_fitted_flops": fit["target_flops"] / fit["extrapolation_ratio"],
+        "flops": fit["target_flops"],
+        "ratio": fit["extrapolation_ratio"],
+        "measured": verdict["measured"] if verdict is not None and judged else None,
+        **{key: fit[key] for key in ("prediction", "low", "high")},
+    }
+    label = "the target, judged" if judged else "the claim's interval"
+    _draw_errors(plot, axes, "claim", [claim], color=COLOURS["runs"], marker="s", label=label)
+    log_axis(axes.xaxis, 1.0, max(test["ratio"] for test in [*tests, claim]))
     axes.set_xlabel("predicted run's compute over the largest fitted run's")
     axes.set_ylabel("prediction over measured (%)")
     add_legend(axes, loc="best")
     return plot
 
 
-def _errors(
-    plot: Plot, axes: Axes, name: str, x: list[float], rows: list[tuple[float, ...]], texts: list[str], **style: Any
-) -> None:
-    """Relative errors in percent of (prediction, low, high, measured) with their intervals."""
-    if not rows:
+def _draw_errors(plot: Plot, axes: Axes, series: str, tests: list[dict[str, Any]], **style: Any) -> None:
+    """Errors in percent with their intervals; where nothing was measured yet, of the prediction itself."""
+    if not tests:
         return
-    prediction, low, high, measured = np.array(rows).T
-    error, below, above = (100 * (each / measured - 1) for each in (prediction, low, high))
-    axes.errorbar(x, error, yerr=[error - below, above - error], fmt="none", ecolor=style["color"], capsize=3, lw=1.3)
-    add_markers(plot, axes, name, x, error, texts, **style)
+    true = np.array([test["prediction"] if test["measured"] is None else test["measured"] for test in tests])
+    error, low, high = (
+        100 * (np.array([test[key] for test in tests]) / true - 1) for key in ("prediction", "low", "high")
+    )
+    ratio, texts = [test["ratio"] for test in tests], [_backtest_text(test) for test in tests]
+    axes.errorbar(ratio, error, yerr=[error - low, high - error], fmt="none", ecolor=style["color"], capsize=3, lw=1.3)
+    plot.mark(axes, series, ratio, error, texts, **style)
 
 
 def _backtest_text(test: dict[str, Any]) -> str:
+    measured, prediction = test["measured"], test["prediction"]
+    outcome = "not measured yet" if measured is None else f"measured {measured:.4f}, {prediction / measured - 1:+.2%}"
     return (
-        f"{test['ratio']:.3g} times: {test['error']:+.2%}, {'inside' if test['inside'] else 'outside'}\n"
-        f"up to {test['largest_fitted_flops']:.3g} FLOPs, for {test['flops']:.3g}: {test['prediction']:.4f}"
-        f" ({interval_text(test['low'], test['high'])}), measured {test['measured']:.4f}"
+        f"{test['ratio']:.3g} times, from {test['largest_fitted_flops']:.3g} to {test['flops']:.3g} FLOPs\n"
+        f"predicted {prediction:.4f} ({interval_text(test['low'], test['high'])}), {outcome}"
     )
 
 
@@ -140,8 +133,8 @@ def draw_floor(fit: dict[str, Any]) -> Plot:
     figure, ((above,), (below,)) = new_figure(3.9, rows=2, sharex=True)
     rows = fit["floor_profile"]
     caption = (
-        "With each floor c fixed and all else free: how much of the weight it has, and the loss it forecasts for the"
-        f" target. Shaded: floors that fit as well as the best, {_likely_floors(rows)}."
+        "With each floor c fixed and all else free: how much of the weight it has (the two ends stand for half a step),"
+        f" and the loss it forecasts for the target. Shaded: floors that fit as well, {_likely_floors(rows)}."
     )
     plot = Plot("floor", "The floor's profile", caption, figure)
     c, share, prediction = (np.array([row[key] for row in rows]) for key in ("c", "share", "prediction"))
@@ -157,10 +150,10 @@ def draw_floor(fit: dict[str, Any]) -> Plot:
     ):
         axes.axvspan(min(likely), max(likely), color=COLOURS["law"], alpha=0.14, lw=0)
         axes.plot(c, y, color=COLOURS["law"], lw=1)
-        add_markers(plot, axes, name, c, y, texts, color=COLOURS["runs"], ms=3.5)
+        plot.mark(axes, name, c, y, texts, color=COLOURS["runs"], ms=3.5)
         axes.set_ylabel(label)
     above.set_ylim(bottom=0)
-    below.axhline(fit["prediction"], color=COLOURS["target"], lw=1, ls="--", label="the sealed mixture's forecast")
+    below.axhline(fit["prediction"], color=COLOURS["target"], lw=1, ls="--", label="forecast of all forms together")
     below.set_xlabel("floor c: the loss that no compute removes (nats per token)")
     add_legend(below, loc="upper left")
     return plot
@@ -181,11 +174,11 @@ def draw_copy_scores(records: list[Record], target_score: float | None, plan: Pl
     used = [(r, r.copy_score_nats) for r in fitted_records(records) if r.copy_score_nats is not None]
     flops, scores = [record.flops for record, _ in used], [score for _, score in used]
     texts = [f"{run.run_id}\n{run.flops:.3g} FLOPs, copy score {score:.2f} nats" for run, score in used]
-    add_markers(plot, axes, "runs", flops, scores, texts, color=COLOURS["runs"])
+    plot.mark(axes, "runs", flops, scores, texts, color=COLOURS["runs"])
     if target_score is not None:
         text = f"the target\n{plan.target.flops:.3g} FLOPs, copy score {target_score:.2f} nats"
-        style = {"marker": "*", "ms": 12, "color": COLOURS["measured"], "mew": 0, "label": "the target"}
-        add_markers(plot, axes, "target", [plan.target.flops], [target_score], [text], **style)
+        green = COLOURS["measured"]
+        plot.mark(axes, "target", [plan.target.flops], [target_score], [text], color=green, label="the target", **STAR)
         flops.append(plan.target.flops)
     log_axis(axes.xaxis, *_ends(flops))
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
@@ -207,12 +200,11 @@ def draw_optimum(optimum: dict[str, Any]) -> Plot:
             for x, loss in zip(one["x"], one["loss_nats"], strict=True)
         ]
         axes.plot(one["x"], one["loss_nats"], color=colour, lw=1.2)
-        style = {"color": colour, "label": f"{one['budget_flops']:.3g} FLOPs"}
-        add_markers(plot, axes, f"slice-{number}", one["x"], one["loss_nats"], texts, **style)
+        label = f"{one['budget_flops']:.3g} FLOPs"
+        plot.mark(axes, f"slice-{number}", one["x"], one["loss_nats"], texts, color=colour, label=label)
         if one["best"]:
             text = f"best at {one['budget_flops']:.3g} FLOPs: {one['best']:.4g}, loss {one['best_loss_nats']:.4f}"
-            style = {"color": colour, "marker": "*", "ms": 12, "mew": 0}
-            add_markers(plot, axes, f"best-{number}", [one["best"]], [one["best_loss_nats"]], [text], **style)
+            plot.mark(axes, f"best-{number}", [one["best"]], [one["best_loss_nats"]], [text], color=colour, **STAR)
     values = [x for one in optimum["slices"] for x in one["x"]]
     log_axis(axes.xaxis, min(values), max(values))
     axes.set_xlabel(name)

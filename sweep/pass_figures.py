@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from sweep.plot import COLOURS, SERIES, Plot, add_legend, add_markers, interval_text, log_axis, new_figure
+from sweep.plot import COLOURS, HIDDEN, SERIES, STAR, Plot, add_legend, interval_text, log_axis, new_figure
 
 
 def draw_pass_laws(capability: dict[str, Any], verdict: dict[str, Any] | None, target_flops: float) -> Plot | None:
@@ -20,12 +20,14 @@ def draw_pass_laws(capability: dict[str, Any], verdict: dict[str, Any] | None, t
     rows = -(-len(buckets) // 2)
     figure, panels = new_figure(0.6 + 1.75 * rows, rows=rows, columns=2)
     without = [str(bucket["bucket"]) for bucket in capability["buckets"] if bucket["likelihood"] is None]
-    caption = "Bucket 1 is the easiest; lower is better." + (f" Without a law: {', '.join(without)}." if without else "")
+    caption = "Bucket 1 is the easiest; lower is better." + (
+        f" Without a law: {', '.join(without)}." if without else ""
+    )
     plot = Plot("pass_rates", "Pass-rate laws, bucket by bucket", caption, figure)
     for axes in panels.flat[len(buckets) :]:
         axes.set_axis_off()
     for axes, bucket in zip(panels.flat, buckets, strict=False):
-        axes.set_title(f"bucket {bucket['bucket']}" + ("" if bucket["forecastable"] else ", not forecastable"))
+        axes.title.set_text(f"bucket {bucket['bucket']}" + ("" if bucket["forecastable"] else ", not forecastable"))
         _draw_pass_law(plot, axes, bucket, _judged(verdict).get(bucket["bucket"]), target_flops)
     figure.supxlabel("training compute, relative to the target's", fontsize=9.5, color=COLOURS["ink"])
     figure.supylabel("mean of -log pass rate (nats)", fontsize=9.5, color=COLOURS["ink"])
@@ -50,18 +52,14 @@ def _draw_pass_law(
         f" ({interval_text(point['low'], point['high'], '.3f')})"
         for point in curve
     ]
-    add_markers(plot, axes, f"curve-{number}", x, middle, texts, color=COLOURS["law"], alpha=0)
+    plot.mark(axes, f"curve-{number}", x, middle, texts, color=COLOURS["law"], **HIDDEN)
     texts = [f"{run['run_id']}\n{run['flops']:.3g} FLOPs, bucket {number}: {run['nats']:.3f} nats" for run in runs]
-    nats = [run["nats"] for run in runs]
-    add_markers(
-        *(plot, axes, f"runs-{number}", [run["flops"] / target_flops for run in runs], nats, texts),
-        **{"color": COLOURS["runs"], "ms": 3.5},
-    )
+    flops, nats = [run["flops"] / target_flops for run in runs], [run["nats"] for run in runs]
+    plot.mark(axes, f"runs-{number}", flops, nats, texts, color=COLOURS["runs"], ms=3.5)
     if judged and judged["measured"] is not None:
         word = {True: "held", False: "missed", None: "no verdict"}[judged["inside_interval"]]
-        style = {"marker": "*", "ms": 10, "color": COLOURS["measured"], "mew": 0}
         text = f"bucket {number} of the target, measured {judged['measured']:.3f}: {word}"
-        add_markers(plot, axes, f"measured-{number}", [1.0], [judged["measured"]], [text], **style)
+        plot.mark(axes, f"measured-{number}", [1.0], [judged["measured"]], [text], color=COLOURS["measured"], **STAR)
     log_axis(axes.xaxis, float(x.min()), 1.0)
     log_axis(axes.yaxis, min([*low, *nats]), max([*high, *nats]))
 
@@ -81,19 +79,16 @@ def draw_observed_pass_rates(capability: dict[str, Any], verdict: dict[str, Any]
         runs = [run for run in bucket["observed"] if run["mean_pass_rate"]]
         texts = [f"{r['run_id']}\n{r['flops']:.3g} FLOPs, bucket {number}: {r['mean_pass_rate']:.2%}" for r in runs]
         flops, rates = [run["flops"] / target_flops for run in runs], [run["mean_pass_rate"] for run in runs]
-        style = {"color": colour, "ms": 3.5, "label": f"bucket {number}"}
-        add_markers(plot, axes, f"runs-{number}", flops, rates, texts, **style)
+        plot.mark(axes, f"runs-{number}", flops, rates, texts, color=colour, ms=3.5, label=f"bucket {number}")
         rate, low, high = (bucket[f"pass_rate_{key}"] for key in ("prediction", "low", "high"))
         if rate is not None:
             axes.errorbar([1.0], [rate], yerr=[[rate - low], [high - rate]], fmt="none", ecolor=colour, capsize=3)
             text = f"bucket {number}, forecast for the target: {rate:.1%} ({interval_text(low, high, '.1%')})"
-            style = {"color": colour, "mfc": COLOURS["paper"], "ms": 5}
-            add_markers(plot, axes, f"forecast-{number}", [1.0], [rate], [text], **style)
+            plot.mark(axes, f"forecast-{number}", [1.0], [rate], [text], color=colour, mfc=COLOURS["paper"])
         measured = judged.get(number, {}).get("pass_rate_measured")
         if measured:
             text = f"bucket {number}, measured on the target: {measured:.1%}"
-            style = {"color": colour, "marker": "*", "ms": 10, "mew": 0}
-            add_markers(plot, axes, f"measured-{number}", [1.0], [measured], [text], **style)
+            plot.mark(axes, f"measured-{number}", [1.0], [measured], [text], color=colour, **STAR)
     log_axis(axes.xaxis, *axes.get_xlim())
     axes.set_yscale("log")
     axes.set_xlabel("training compute, relative to the target's")

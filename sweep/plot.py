@@ -30,10 +30,12 @@ COLOURS = {
     "measured": "#0f7857",
 }
 SERIES = ("#3f78c0", "#d9576a", "#2f9247", "#a98b1d", "#2ba0bd", "#a8468f")  # to be told apart on light and dark
-_WIDTH_INCHES = 5.2  # its text can be read on a phone without zooming
+STAR: dict[str, Any] = {"marker": "*", "ms": 12, "mew": 0}
+HIDDEN: dict[str, Any] = {"alpha": 0}  # a point of a line, for its value
+_WIDTH_INCHES = 4.6  # its text can be read on a phone without zooming
 _PNG_DPI = 200
 _FEW_TIMES, _MANY_TIMES = 5.0, 50.0  # highest over lowest of an axis: round numbers, 1 and 3, powers of ten
-_STYLE = {
+_STYLE: Any = {
     "font.size": 9.5,
     "axes.titlesize": 9.5,
     "legend.fontsize": 8.5,
@@ -62,6 +64,12 @@ class Plot:
     figure: Figure
     values: dict[str, list[str]] = field(default_factory=dict)
 
+    def mark(self, axes: Axes, series: str, x: Any, y: Any, texts: list[str], **style: Any) -> None:
+        """One marker for each point, with the text that stands for it."""
+        gid = f"{self.name}-{series}"
+        axes.plot(x, y, gid=gid, **{"ls": "none", "marker": "o", "ms": 4.5, "clip_on": False, **style})
+        self.values[gid] = texts
+
     def save_png(self, folder: Path) -> Path:
         path = folder / f"{self.name}.png"
         with matplotlib.rc_context(_STYLE):
@@ -87,13 +95,6 @@ def new_figure(height_inches: float, rows: int = 1, columns: int = 1, **options:
             axes.grid()
             axes.set_axisbelow(True)
     return figure, panels
-
-
-def add_markers(plot: Plot, axes: Axes, name: str, x: Any, y: Any, texts: list[str], **style: Any) -> None:
-    """One marker for each point, with the text that stands for it."""
-    gid = f"{plot.name}-{name}"
-    axes.plot(x, y, gid=gid, **{"ls": "none", "marker": "o", "ms": 4.5, "clip_on": False, **style})
-    plot.values[gid] = texts
 
 
 def add_legend(axes: Axes, **options: Any) -> None:

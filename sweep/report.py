@@ -10,7 +10,7 @@ damaged, are said to be so. Writes figures/*.png and report.html, which opens an
 import argparse
 from pathlib import Path
 
-from sweep.errors import run_main
+from sweep.errors import SweepError, run_main
 from sweep.figures import draw_backtests, draw_copy_scores, draw_floor, draw_forecast, draw_optimum, draw_residuals
 from sweep.folder import SweepFolder, open_sweep, write_whole
 from sweep.page.evidence import Evidence, read_evidence
@@ -23,12 +23,19 @@ def write_report(folder: SweepFolder) -> Path:
     """Draw the figures and write report.html; returns its path.
 
     Raises:
-        SweepError: plan.json is damaged.
+        SweepError: plan.json is damaged, or another version of this code wrote the files.
     """
     evidence = read_evidence(folder)
-    plots = _draw(evidence)
+    try:
+        plots = _draw(evidence)
+        page = render(evidence, plots)
+    except KeyError as error:
+        raise SweepError(
+            f"the files of {folder.path} have no {error}",
+            "files as this version of the code writes them",
+            "write the report with the code that made the sweep (seal.json names its commit)",
+        ) from error
     folder.figures.mkdir(exist_ok=True)
-    page = render(evidence, plots)
     for plot in (plot for part in plots.values() for plot in part):
         plot.save_png(folder.figures)
         plot.close()
@@ -46,9 +53,9 @@ def _draw(evidence: Evidence) -> dict[str, list[Plot]]:
     target_score = evidence.target.measured.get("copy_score_nats") if evidence.target is not None else None
     loss = [
         draw_forecast(records, fit, verdict),
-        draw_residuals(records, fit),
         draw_backtests(fit, verdict),
         draw_floor(fit),
+        draw_residuals(records, fit),
         draw_copy_scores(records, target_score, plan),
     ]
     capability, passes = fit["capability"], []

@@ -16,7 +16,7 @@ Content = dict[str, Any]
 
 @dataclass(frozen=True)
 class RunEvidence:
-    """A planned run and what its own files say; ``train``, ``measured`` and ``counts`` are empty where there is none."""
+    """A planned run and what its own files say; ``train``, ``measured``, ``counts`` are empty where there is none."""
 
     run: PlannedRun
     status: str

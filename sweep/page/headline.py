@@ -49,8 +49,8 @@ def _judged(verdict: Content) -> Headline:
         ("off by", f"{error:+.2%}"),
         ("extrapolated", f"{verdict['extrapolation_ratio']:.3g} times"),
     ]
-    held = verdict["held"]
-    return Headline("held" if held else "missed", "Held" if held else "Missed", sentences, numbers)
+    state = "held" if verdict["held"] else "missed"
+    return Headline(state, f"The forecast of the loss {state}", sentences, numbers)
 
 
 def _pass_rates(rows: list[dict[str, Any]]) -> str:

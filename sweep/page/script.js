@@ -64,8 +64,8 @@ document.addEventListener("scroll", hideTip, true);
 // Every table is sorted by a click on a column's head: numbers as numbers, empty cells last.
 function valueOf(row, column) {
   const text = row.cells[column].textContent.trim();
-  const number = Number(text.replaceAll(",", "").replace("%", ""));
-  return text === "" ? null : Number.isNaN(number) ? text : number;
+  const number = /^[+-]?[\d.,]+(e[+-]?\d+)?(?=%| |$)/.exec(text);
+  return text === "" ? null : number ? Number(number[0].replaceAll(",", "")) : text;
 }
 
 function compare(a, b) {

@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from sweep.capability import FIT_HALF
@@ -112,7 +113,7 @@ def buckets_table(capability: Content, verdict: Content | None) -> Table:
             )
         )
     head = (
-        *("bucket", "problems", "mean −log p forecast", "interval", "measured", "verdict"),
+        *("bucket", "problems", "mean -log p forecast", "interval", "measured", "verdict"),
         *("mean p forecast", "interval", "measured"),
     )
     return table(head, rows)
@@ -140,16 +141,16 @@ def counts_table(capability: Content, passes: Content | None, target: RunEvidenc
         (seen["run_id"], bucket["bucket"]): seen["mean_pass_rate"] for bucket in buckets for seen in bucket["observed"]
     }
     rows = []
-    for run_id in sorted(capability["runs"]):
+    if target is not None and target.counts:
+        problems = target.counts["problems"]
+        rows.append(("the target", *(_solved(None, problems, bucket["tasks"], slice(0, 2)) for bucket in buckets)))
+    for run_id in capability["runs"]:
         problems = (passes or {"runs": {}})["runs"].get(run_id, {}).get("problems", {})
         cells = [
             _solved(rates.get((run_id, bucket["bucket"])), problems, bucket["tasks"], slice(FIT_HALF, FIT_HALF + 1))
             for bucket in buckets
         ]
         rows.append((run_id, *cells))
-    if target is not None and target.counts:
-        problems = target.counts["problems"]
-        rows.append(("the target", *(_solved(None, problems, bucket["tasks"], slice(0, 2)) for bucket in buckets)))
     return table(("run", *(f"bucket {bucket['bucket']}" for bucket in buckets)), rows)
 
 
@@ -167,7 +168,7 @@ def seal_facts(seal: Content, verdict: Content | None) -> list[tuple[str, str]]:
     cut_off, code = seal["cut_off"], seal["code"]
     facts = [
         ("hash of the seal", seal[HASH_KEY]),
-        ("sealed", seal["sealed_utc"]),
+        ("sealed", time_text(seal["sealed_utc"])),
         ("target", seal["target_run_id"]),
         ("target at that moment", seal["target_progress"]),
         ("predicted", f"{seal['prediction']:.4f} ({seal['low']:.4f} to {seal['high']:.4f}, {seal['level']:.0%})"),
@@ -182,8 +183,8 @@ def seal_facts(seal: Content, verdict: Content | None) -> list[tuple[str, str]]:
         ("libraries", ", ".join(f"{name} {version}" for name, version in seal["libraries"].items())),
     ]
     if verdict is not None and verdict["status"] == "judged":
-        facts.insert(2, ("target started", verdict["target_started_utc"]))
-        facts.insert(3, ("target finished", verdict["target_finished_utc"]))
+        facts.insert(2, ("target started", time_text(verdict["target_started_utc"])))
+        facts.insert(3, ("target finished", time_text(verdict["target_finished_utc"])))
     return facts
 
 
@@ -198,7 +199,9 @@ def corpus_table(corpus: Content) -> Table:
     """One row per split, with whatever is counted of it."""
     splits = {name: value for name, value in corpus.items() if isinstance(value, dict) and "tokens" in value}
     columns = list(dict.fromkeys(key for value in splits.values() for key in value))
-    rows = ((name.replace("_", " "), *(_plain(value.get(key, "")) for key in columns)) for name, value in splits.items())
+    rows = (
+        (name.replace("_", " "), *(_plain(value.get(key, "")) for key in columns)) for name, value in splits.items()
+    )
     return table(("split", *columns), rows)
 
 
@@ -206,6 +209,11 @@ def corpus_facts(corpus: Content, settings: Content) -> list[tuple[str, str]]:
     """What else the plan says about the corpus, and the settings that it was made by."""
     known = {name: value for name, value in corpus.items() if not isinstance(value, dict)}
     return [(name.replace("_", " "), _plain(value)) for name, value in {**known, **settings}.items()]
+
+
+def time_text(utc: str) -> str:
+    """2026-11-22 14:50:45.493 UTC from an ISO time."""
+    return datetime.fromisoformat(utc).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + " UTC"
 
 
 def _plain(value: object) -> str:
