@@ -30,7 +30,7 @@ def draw_forecast(records: list[Record], fit: dict[str, Any], verdict: dict[str,
     texts = [_run_text(record) for record in used]
     plot.mark(axes, "runs", flops / target, loss, texts, color=COLOURS["runs"], label=f"{len(used)} small runs")
     sides = [[fit["prediction"] - fit["low"]], [fit["high"] - fit["prediction"]]]
-    axes.errorbar([1.0], [fit["prediction"]], yerr=sides, fmt="none", ecolor=COLOURS["target"], capsize=4, lw=1.6)
+    axes.errorbar([1.0], [fit["prediction"]], yerr=sides, fmt="none", color=COLOURS["target"], capsize=4, lw=1.6)
     said = f"{fit['prediction']:.3f} ({interval_text(fit['low'], fit['high'], '.3f')})"
     texts, label = [f"prediction at the target, {target:.3g} FLOPs\n{said}"], f"prediction {said}"
     hollow = {"color": COLOURS["target"], "mfc": COLOURS["paper"]}
@@ -115,7 +115,7 @@ def _draw_errors(plot: Plot, axes: Axes, series: str, tests: list[dict[str, Any]
         100 * (np.array([test[key] for test in tests]) / true - 1) for key in ("prediction", "low", "high")
     )
     ratio, texts = [test["ratio"] for test in tests], [_backtest_text(test) for test in tests]
-    axes.errorbar(ratio, error, yerr=[error - low, high - error], fmt="none", ecolor=style["color"], capsize=3, lw=1.3)
+    axes.errorbar(ratio, error, yerr=[error - low, high - error], fmt="none", color=style["color"], capsize=3, lw=1.3)
     plot.mark(axes, series, ratio, error, texts, **style)
 
 

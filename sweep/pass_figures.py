@@ -82,7 +82,7 @@ def draw_observed_pass_rates(capability: dict[str, Any], verdict: dict[str, Any]
         plot.mark(axes, f"runs-{number}", flops, rates, texts, color=colour, ms=3.5, label=f"bucket {number}")
         rate, low, high = (bucket[f"pass_rate_{key}"] for key in ("prediction", "low", "high"))
         if rate is not None:
-            axes.errorbar([1.0], [rate], yerr=[[rate - low], [high - rate]], fmt="none", ecolor=colour, capsize=3)
+            axes.errorbar([1.0], [rate], yerr=[[rate - low], [high - rate]], fmt="none", color=colour, capsize=3)
             text = f"bucket {number}, forecast for the target: {rate:.1%} ({interval_text(low, high, '.1%')})"
             plot.mark(axes, f"forecast-{number}", [1.0], [rate], [text], color=colour, mfc=COLOURS["paper"])
         measured = judged.get(number, {}).get("pass_rate_measured")

@@ -45,7 +45,7 @@ def cost_table(evidence: Evidence) -> Table:
             rows.append((name, *_cost(of_role)))
     if len(rows) > 1:
         rows.append(("together", *_cost(evidence.runs)))
-    head = ("", "runs done", "FLOPs planned", "FLOPs trained", "device hours", "FLOP/s of a device", "device")
+    head = ("role", "runs done", "FLOPs planned", "FLOPs trained", "device hours", "FLOP/s of a device", "device")
     return table(head, rows)
 
 

@@ -170,7 +170,7 @@ def seal_facts(seal: Content, verdict: Content | None) -> list[tuple[str, str]]:
         ("hash of the seal", seal[HASH_KEY]),
         ("sealed", time_text(seal["sealed_utc"])),
         ("target", seal["target_run_id"]),
-        ("target at that moment", seal["target_progress"]),
+        ("target then", seal["target_progress"]),
         ("predicted", f"{seal['prediction']:.4f} ({seal['low']:.4f} to {seal['high']:.4f}, {seal['level']:.0%})"),
         (
             "cut-off",
