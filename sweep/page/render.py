@@ -42,7 +42,7 @@ def render(evidence: Evidence, plots: dict[str, list[Plot]]) -> str:
         filters=run_table.filters(runs),
         cost=run_table.cost_table(evidence),
         flops_shared=evidence.plan.flops_shared,
-        corpus=tables.corpus_table(evidence.plan.corpus),
+        corpus=tables.corpus_tables(evidence.plan.corpus),
         corpus_facts=tables.corpus_facts(evidence.plan.corpus, evidence.plan.config.get("data", {})),
         verify_command=tables.verify_command(evidence),
         launch_command=tables.launch_command(evidence),

@@ -6,8 +6,8 @@ from sweep.records import Record
 
 _ROLES = (("fit", "ladder"), ("target", "target"))
 _HEAD = (
-    *("run", "role", "status", "budget", "FLOPs", "parameters", "tokens", "loss (nats/token)", "std. error"),
-    *("bits/byte", "copy score (nats)", "train s", "loss by position", "remarks"),
+    *("run", "role", "status", "remarks", "budget", "FLOPs", "parameters", "tokens", "loss (nats/token)"),
+    *("std. error", "bits/byte", "copy score (nats)", "train s", "loss by position"),
 )
 
 
@@ -22,11 +22,11 @@ def _row(row: RunEvidence, record: Record | None) -> Row:
     budget = f"{run.budget_flops:.3g}"
     loss = measured.get("loss_nats", record.loss_nats if record else None)
     cells = [
-        *(run.run_id, run.role, row.status, budget, f"{run.flops:.4g}", f"{run.num_params:,}", f"{run.num_tokens:,}"),
+        *(run.run_id, run.role, row.status, "; ".join(part for part in (row.reason, *row.marks) if part)),
+        *(budget, f"{run.flops:.4g}", f"{run.num_params:,}", f"{run.num_tokens:,}"),
         *(number(loss), number(measured.get("loss_se_nats")), number(measured.get("bits_per_byte"))),
         *(number(measured.get("copy_score_nats"), ".2f"), number(row.train.get("train_seconds"), ",.0f")),
         " ".join(number(value, ".2f") for value in measured.get("loss_by_position_nats", [])),
-        "; ".join(part for part in (row.reason, *row.marks) if part),
     ]
     return Row(cells, {"role": run.role, "status": row.status, "budget": budget})
 

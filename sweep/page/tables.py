@@ -195,19 +195,29 @@ def sealed_files_table(seal: Content) -> Table:
 # ---- the data ---------------------------------------------------------------------------------
 
 
-def corpus_table(corpus: Content) -> Table:
-    """One row per split, with whatever is counted of it."""
+def corpus_tables(corpus: Content) -> list[Table]:
+    """One row per split, with whatever is counted of it; then each list of parts that the plan has, such as sources."""
     splits = {name: value for name, value in corpus.items() if isinstance(value, dict) and "tokens" in value}
-    columns = list(dict.fromkeys(key for value in splits.values() for key in value))
-    rows = (
-        (name.replace("_", " "), *(_plain(value.get(key, "")) for key in columns)) for name, value in splits.items()
-    )
-    return table(("split", *columns), rows)
+    parts = [_parts([{"split": name.replace("_", " "), **value} for name, value in splits.items()])]
+    parts += [_parts(value) for value in corpus.values() if _is_list_of_parts(value)]
+    return [part for part in parts if part.rows]
+
+
+def _parts(rows: list[Content]) -> Table:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    head = [column.replace("_", " ") for column in columns]
+    return table(head, ([_plain(row.get(column)) for column in columns] for row in rows))
+
+
+def _is_list_of_parts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
 def corpus_facts(corpus: Content, settings: Content) -> list[tuple[str, str]]:
     """What else the plan says about the corpus, and the settings that it was made by."""
-    known = {name: value for name, value in corpus.items() if not isinstance(value, dict)}
+    known = {
+        name: value for name, value in corpus.items() if not isinstance(value, dict) and not _is_list_of_parts(value)
+    }
     return [(name.replace("_", " "), _plain(value)) for name, value in {**known, **settings}.items()]
 
 
@@ -217,6 +227,8 @@ def time_text(utc: str) -> str:
 
 
 def _plain(value: object) -> str:
+    if value is None:
+        return ""
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return ", ".join(value)
     if isinstance(value, dict | list):
