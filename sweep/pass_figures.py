@@ -8,6 +8,8 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from sweep.plot import COLOURS, HIDDEN, SERIES, STAR, Plot, add_legend, interval_text, log_axis, new_figure
 
+_BESIDE = 1.3  # where the target's measured rates stand, so that they do not cover its forecasts
+
 
 def draw_pass_laws(capability: dict[str, Any], verdict: dict[str, Any] | None, target_flops: float) -> Plot | None:
     """-E_P[log pass_rate] against compute, one panel per bucket that has a law: runs, law, interval, measurement.
@@ -64,12 +66,20 @@ def _draw_pass_law(
     log_axis(axes.yaxis, min([*low, *nats]), max([*high, *nats]))
 
 
-def draw_observed_pass_rates(capability: dict[str, Any], verdict: dict[str, Any] | None, target_flops: float) -> Plot:
-    """Mean pass rate of each bucket against compute: what the runs solved, the forecast and the target's."""
+def draw_observed_pass_rates(
+    capability: dict[str, Any], verdict: dict[str, Any] | None, target_flops: float
+) -> Plot | None:
+    """Mean pass rate of each bucket against compute: what the runs solved, the forecast and the target's.
+
+    None if no run solved anything.
+    """
+    if not any(run["mean_pass_rate"] for bucket in capability["buckets"] for run in bucket["observed"]):
+        return None
     figure, ((axes,),) = new_figure(3.7)
     caption = (
         "Mean over a bucket's problems, unbiased; at the target the forecast with its interval (hollow) and what was"
-        " measured (star). Runs that solved nothing of a bucket can't be shown on this axis; the table has them."
+        " measured (star, a little beside). Runs that solved nothing of a bucket have no place on this axis; the table"
+        " has them."
     )
     plot = Plot("solved", "Pass rates, bucket by bucket", caption, figure)
     judged = _judged(verdict)
@@ -88,8 +98,8 @@ def draw_observed_pass_rates(capability: dict[str, Any], verdict: dict[str, Any]
         measured = judged.get(number, {}).get("pass_rate_measured")
         if measured:
             text = f"bucket {number}, measured on the target: {measured:.1%}"
-            plot.mark(axes, f"measured-{number}", [1.0], [measured], [text], color=colour, **STAR)
-    log_axis(axes.xaxis, *axes.get_xlim())
+            plot.mark(axes, f"measured-{number}", [_BESIDE], [measured], [text], color=colour, **{**STAR, "ms": 9})
+    log_axis(axes.xaxis, min(run["flops"] for run in capability["buckets"][0]["observed"]) / target_flops, 1.0)
     axes.set_yscale("log")
     axes.set_xlabel("training compute, relative to the target's")
     axes.set_ylabel("mean pass rate")

@@ -60,8 +60,8 @@ def _draw(evidence: Evidence) -> dict[str, list[Plot]]:
     ]
     capability, passes = fit["capability"], []
     if capability is not None and capability["buckets"]:
-        laws = draw_pass_laws(capability, verdict, fit["target_flops"])
-        passes = [draw_observed_pass_rates(capability, verdict, fit["target_flops"]), *([laws] if laws else [])]
+        drawn = (draw(capability, verdict, fit["target_flops"]) for draw in (draw_observed_pass_rates, draw_pass_laws))
+        passes = [plot for plot in drawn if plot is not None]
     return {"loss": loss, "passes": passes}
 
 

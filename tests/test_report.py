@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sweep.capability import PREDICTED
 from sweep.errors import SweepError
 from sweep.folder import HASH_KEY, SweepFolder, read_json, write_json
 from sweep.page.evidence import read_evidence
@@ -176,7 +177,15 @@ def test_cost_adds_up_flops_and_hours_of_all_devices(judged: SweepFolder) -> Non
     cells = [cell.text for cell in read_page(judged.report).all("td", "cost")]
     ladder_flops = sum(run.flops for run in planted_sweep.plan().fit_runs)
     per_device = f"{ladder_flops / (12 * 72):.3g}"
-    assert cells[:7] == ["ladder", "12 of 12", f"{ladder_flops:.3g}", f"{ladder_flops:.3g}", "0.24", per_device, "cpu"]
+    assert cells[:7] == [
+        "small runs",
+        "12 of 12",
+        f"{ladder_flops:.3g}",
+        f"{ladder_flops:.3g}",
+        "0.24",
+        per_device,
+        "cpu",
+    ]
     assert cells[7:9] == ["target", "1 of 1"] and cells[14:16] == ["together", "13 of 13"]
 
 
@@ -244,8 +253,11 @@ def test_a_missed_forecast_says_why(copy: SweepFolder) -> None:
 def test_pass_rates_without_a_verdict_are_counted_apart(copy: SweepFolder) -> None:
     rows = read_json(copy.verdict)["pass_rates"]
     rows[0]["inside_interval"], rows[1]["inside_interval"], rows[2]["forecastable"] = False, None, False
-    said = altered(copy, pass_rates=rows).sentences[-1]
-    assert said.endswith("0 of 2 forecast buckets held, 1 missed, 1 can't be told, 1 could not be forecast.")
+    said = altered(copy, pass_rates=rows)
+    assert said.title == "The forecast of the loss held; pass rates missed in 1 of 2 buckets"
+    assert said.sentences[-1].endswith(
+        "0 of 2 forecast buckets held, 1 missed, 1 can't be told, 1 could not be forecast."
+    )
 
 
 def test_a_refused_verdict_gives_every_reason_and_no_number(copy: SweepFolder) -> None:
@@ -269,6 +281,19 @@ def test_damaged_files_are_named_and_the_rest_is_shown(copy: SweepFolder) -> Non
     assert all(any("Damaged" in text and path.name in text for text in warnings) for path in damaged)
     assert page.by_id("verdict").attributes["class"] == "verdict refused"
     assert {element.attributes["id"] for element in page.all("section")} >= set(SECTIONS)
+
+
+def test_a_report_without_records_backtests_or_anything_solved(copy: SweepFolder) -> None:
+    """What the files do not hold is left out of the figures; the rest is drawn."""
+    fit = {key: value for key, value in read_json(copy.fit).items() if key != HASH_KEY}
+    for bucket in fit["capability"]["buckets"]:
+        bucket |= {**dict.fromkeys(PREDICTED), "likelihood": None, "forecastable": False}
+        bucket["observed"] = [{**run, "mean_pass_rate": 0.0} for run in bucket["observed"]]
+    write_json(copy.fit, {**fit, "backtests": []})
+    copy.records.unlink()
+    page = page_of(copy)
+    assert len(page.all("svg")) == 5 and points_of(page, "residuals") == []
+    assert "there are no backtests" in page.text and "not forecastable" in page.text
 
 
 def test_a_run_whose_result_is_damaged_is_said_to_have_failed(copy: SweepFolder) -> None:

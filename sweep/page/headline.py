@@ -39,7 +39,7 @@ def _judged(verdict: Content) -> Headline:
         f" made from runs of at most 1/{verdict['extrapolation_ratio']:.3g} of the target's compute.",
     ]
     if not verdict["phase_as_assumed"]:
-        sentences.append(f"The target is in another phase than the ladder: {verdict['phase']}. The law held for one.")
+        sentences.append(f"The target is in another phase than the ladder, {verdict['phase']}; a law holds within one.")
     if verdict["pass_rates"]:
         sentences.append(_pass_rates(verdict["pass_rates"]))
     numbers = [
@@ -50,7 +50,13 @@ def _judged(verdict: Content) -> Headline:
         ("extrapolated", f"{verdict['extrapolation_ratio']:.3g} times"),
     ]
     state = "held" if verdict["held"] else "missed"
-    return Headline(state, f"The forecast of the loss {state}", sentences, numbers)
+    return Headline(state, f"The forecast of the loss {state}{_missed_buckets(verdict)}", sentences, numbers)
+
+
+def _missed_buckets(verdict: Content) -> str:
+    forecast = [row["inside_interval"] for row in verdict["pass_rates"] or [] if row["forecastable"]]
+    missed = forecast.count(False)
+    return f"; pass rates missed in {missed} of {len(forecast)} buckets" if missed else ""
 
 
 def _pass_rates(rows: list[dict[str, Any]]) -> str:

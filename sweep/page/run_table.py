@@ -4,7 +4,7 @@ from sweep.page.evidence import Evidence, RunEvidence
 from sweep.page.tables import Row, Table, number, table
 from sweep.records import Record
 
-_ROLES = (("fit", "ladder"), ("target", "target"))
+_ROLES = (("fit", "small runs"), ("target", "target"))
 _HEAD = (
     *("run", "role", "status", "remarks", "budget", "FLOPs", "parameters", "tokens", "loss (nats/token)"),
     *("std. error", "bits/byte", "copy score (nats)", "train s", "loss by position"),

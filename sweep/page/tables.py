@@ -125,8 +125,9 @@ def unforecastable(capability: Content) -> list[str]:
     for bucket in capability["buckets"]:
         if not bucket["forecastable"]:
             least = "at least " if bucket["samples_needed_is_least"] else ""
-            needed = f"; it takes {least}{bucket['samples_needed']:,} samples per problem and budget"
-            why = "; ".join(bucket["not_forecastable_because"]) + (needed if bucket["samples_needed"] else "")
+            why = "; ".join(bucket["not_forecastable_because"])
+            if bucket["samples_needed"]:
+                why += f"; it takes {least}{bucket['samples_needed']:,} samples per problem and budget"
             lines.append(f"Bucket {bucket['bucket']}: {why}.")
     return lines
 
