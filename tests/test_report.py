@@ -156,6 +156,10 @@ def test_counts_of_a_run_are_the_sums_of_its_problems(judged: SweepFolder) -> No
     rows = [passes["runs"][run_id]["problems"][task] for task in bucket["tasks"]]
     counts = f"{sum(row['c'][1] for row in rows):,} of {sum(row['n'][1] for row in rows):,}"
     (seen,) = [row for row in bucket["observed"] if row["run_id"] == run_id]
+    target = read_json(judged.run("target").counts)["problems"]
+    solved = f"{sum(sum(target[task]['c']) for task in bucket['tasks']):,}"
+    rate = read_json(judged.verdict)["pass_rates"][1]["pass_rate_measured"]
+    assert any(cell.text.startswith(f"{rate:.2%} ({solved} of") for cell in page.all("td", "pass-rates"))
     assert f"{seen['mean_pass_rate']:.2%} ({counts})" in [cell.text for cell in page.all("td", "pass-rates")]
 
 

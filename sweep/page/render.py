@@ -80,7 +80,7 @@ def _of_the_fit(evidence: Evidence) -> dict[str, Any]:
         found |= {
             "buckets": tables.buckets_table(capability, evidence.verdict),
             "unforecastable": tables.unforecastable(capability),
-            "counts": tables.counts_table(capability, evidence.passes, evidence.target),
+            "counts": tables.counts_table(capability, evidence) if capability["buckets"] else None,
         }
     return found
 

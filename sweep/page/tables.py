@@ -10,7 +10,7 @@ from typing import Any
 from sweep.capability import FIT_HALF
 from sweep.folder import HASH_KEY
 from sweep.laws import Law
-from sweep.page.evidence import Content, Evidence, RunEvidence
+from sweep.page.evidence import Content, Evidence
 
 
 @dataclass(frozen=True)
@@ -132,21 +132,25 @@ def unforecastable(capability: Content) -> list[str]:
     return lines
 
 
-def counts_table(capability: Content, passes: Content | None, target: RunEvidence | None) -> Table:
+def counts_table(capability: Content, evidence: Evidence) -> Table:
     """Pass rate and counts of every run and bucket.
 
     The small runs' are those of the half of the samples that the law sees, the target's all of its samples.
     """
-    buckets = capability["buckets"]
+    buckets, target = capability["buckets"], evidence.target
+    judged = {row["bucket"]: row["pass_rate_measured"] for row in (evidence.verdict or {}).get("pass_rates") or []}
+    flops = {seen["run_id"]: seen["flops"] for seen in buckets[0]["observed"]}
     rates = {
         (seen["run_id"], bucket["bucket"]): seen["mean_pass_rate"] for bucket in buckets for seen in bucket["observed"]
     }
     rows = []
     if target is not None and target.counts:
         problems = target.counts["problems"]
-        rows.append(("the target", *(_solved(None, problems, bucket["tasks"], slice(0, 2)) for bucket in buckets)))
-    for run_id in capability["runs"]:
-        problems = (passes or {"runs": {}})["runs"].get(run_id, {}).get("problems", {})
+        both = slice(0, 2)
+        cells = [_solved(judged.get(bucket["bucket"]), problems, bucket["tasks"], both) for bucket in buckets]
+        rows.append(("the target", *cells))
+    for run_id in sorted(capability["runs"], key=lambda run_id: flops[run_id]):
+        problems = (evidence.passes or {"runs": {}})["runs"].get(run_id, {}).get("problems", {})
         cells = [
             _solved(rates.get((run_id, bucket["bucket"])), problems, bucket["tasks"], slice(FIT_HALF, FIT_HALF + 1))
             for bucket in buckets
