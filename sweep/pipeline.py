@@ -113,6 +113,7 @@ def forecast(plan: Plan, folder: SweepFolder) -> None:
     if not plan.has_target:
         collect(plan, folder)
         log.info("%s", optimum_summary(find_optimum(folder)))
+        log.info("report: %s", write_report(folder))
     elif not folder.seal.exists():
         collect(plan, folder)
         log.info("fit:\n%s", fit_summary(fit_folder(folder)))

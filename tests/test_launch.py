@@ -24,7 +24,8 @@ def test_one_launch_goes_through_to_the_verdict(finished: Path) -> None:
     page = (finished / "report.html").read_text()
     assert all(run_id in page for run_id in run_ids(finished))
     assert "http" not in page.replace("http-equiv", "")  # self-contained
-    assert {path.name for path in (finished / "figures").iterdir()} == {"forecast.png", "residuals.png", "copying.png"}
+    names = {path.stem for path in (finished / "figures").iterdir()}
+    assert names == {"forecast", "residuals", "backtests", "floor", "copying"}
 
 
 def imports_of(*command: str) -> tuple[subprocess.CompletedProcess[str], set[str]]:
