@@ -9,7 +9,8 @@ import pytest
 
 from sweep.folder import HASH_KEY, SweepFolder, read_json, write_json
 from sweep.run_spec import Plan, read_plan
-from sweep.tracking import sweep_id, training_id
+from sweep.sweep_run import sweep_id
+from sweep.tracking import training_id
 from tests import tiny
 from tests.wandb_stub import WandbStub
 
@@ -64,7 +65,8 @@ def test_without_its_marks_a_sync_sends_no_row_again(copy: Path, stub: WandbStub
     assert "set aside" in again.stderr
     assert f"uploaded {len(plan_of(copy).runs) + 1} runs" in again.stdout
     assert on_server(copy, stub) == on_disk(copy)
-    assert len(stub.rows(sweep_id(plan_of(copy)))) == 1
+    assert len(stub.rows(sweep_id(plan_of(copy)))) == 2
+    assert len(stub.of_kind("seal")) == 1
 
 
 @pytest.mark.slow

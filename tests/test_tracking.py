@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 from sweep.folder import RunFolder, SweepFolder, read_json
-from sweep.pipeline import sweep_results
 from sweep.run_spec import read_plan
-from sweep.tracking import Mirror, decide_mode, track_sweep
+from sweep.sweep_run import show_sweep
+from sweep.tracking import Mirror, decide_mode
 from tests.tiny import ROOT
 from tests.wandb_stub import WandbStub
 
@@ -261,7 +261,7 @@ def test_a_server_that_fails_when_a_run_starts_leaves_it_offline(
 
 def mirror_sweep(path: str) -> None:
     folder = SweepFolder(Path(path))
-    track_sweep(read_plan(folder), folder, "offline", PROJECT, sweep_results(folder, read_json(folder.verdict)))
+    show_sweep(read_plan(folder), folder, "offline", PROJECT)
     print("{}")
 
 
