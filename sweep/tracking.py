@@ -90,7 +90,6 @@ class Upload:
     artifact: str  # entity/project/name:version
     created_at: str
     digest: str
-    url: str
 
 
 class Mirror:
@@ -99,11 +98,13 @@ class Mirror:
     It is given all rows of metrics.jsonl from the first on, in order; those that wandb holds from before
     an interruption are passed over. They are counted: wandb's summary can be ahead of the rows it holds.
 
+    ``against`` names the column that wandb draws the others against by itself.
+
     Attributes:
         num_held_at_start: rows that the server held when it was asked; None where none was, or it did not answer.
     """
 
-    def __init__(self, mode: str, project: str, folder: Path, **init: Any) -> None:
+    def __init__(self, mode: str, project: str, folder: Path, against: str | None = None, **init: Any) -> None:
         self._run: Any = None
         self._num_held = 0  # rows that wandb has got already
         self.num_held_at_start: int | None = None
@@ -114,7 +115,8 @@ class Mirror:
         if self._run is not None:
             self._num_held = self._run.starting_step
             self.num_held_at_start = None if self._run.offline else self._num_held
-            self._tell(lambda run: run.define_metric("*", step_metric="flops"))
+            if against is not None:
+                self._tell(lambda run: run.define_metric("*", step_metric=against))
 
     def replay(self, rows: Iterable[dict[str, Any]]) -> None:
         """Log the rows of metrics.jsonl that this wandb run has not got yet."""
@@ -161,7 +163,7 @@ class Mirror:
             artifact = wandb.Artifact(name, type=kind, metadata=metadata)
             artifact.add_file(str(path))
             held = run.log_artifact(artifact).wait(timeout=_ARTIFACT_SECONDS)
-            return Upload(held.qualified_name, held.created_at, held.digest, held.url)
+            return Upload(held.qualified_name, held.created_at, held.digest)
 
         return self._tell(message)
 
@@ -214,6 +216,7 @@ def training_mirror(sweep: str, run: PlannedRun, mode: str, project: str, path: 
         mode,
         project,
         path,
+        against="flops",
         id=training_id(sweep, run),
         name=run.run_id,
         group=sweep,

@@ -174,12 +174,19 @@ class WandbStub(ThreadingHTTPServer):
     # ---- views ------------------------------------------------------------------------------
 
     def _answer_view(self, operation: str, values: dict[str, Any]) -> dict[str, Any]:
+        project = {"id": "1", "internalId": "1", "name": values.get("projectName"), "entityName": "me"}
+        if operation == "GetDefaultEntity":
+            return {"viewer": {"id": "1", "entity": "me"}}
+        if operation == "ProjectInternalId":
+            return {"project": project if self.configs else None}  # the first run of a project makes it
+        if operation == "GetProjects":
+            page = {"hasNextPage": False, "endCursor": None}
+            return {"models": {"edges": [], "pageInfo": page}}
         if operation.lower() not in ("upsertview", "upsertview2"):
             return {}
         view_id = values.get("id") or f"view{len(self.views)}"
         inserted = view_id not in self.views
         self.views[view_id] = values
-        project = {"id": "1", "name": values["projectName"], "entityName": values["entityName"]}
         kept = {key: values.get(key) for key in ("type", "name", "displayName", "description", "spec")}
         view = {**kept, "id": view_id, "project": project, "updatedAt": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
         return {"upsertView": {"view": view, "inserted": inserted}}
