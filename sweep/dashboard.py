@@ -11,22 +11,25 @@ import argparse
 import json
 import logging
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sweep.capability import capability_of
 from sweep.errors import SweepError, run_main
 from sweep.folder import HASH_KEY, CorruptFile, SweepFolder, open_sweep, read_json, set_aside, write_json
 from sweep.run_spec import Plan, read_plan
 from sweep.status import run_rows
 from sweep.sync import project_of
-from sweep.tracking import why_no_server
+from sweep.tracking import figure_key, why_no_server
 from sweep.witness import read_witness
 
 log = logging.getLogger("sweep")
 
 _MAX_RUNS = 100  # that a panel draws; wandb's own limit is 1,000, and a browser's lower
 _COLUMNS = ("run:state", "summary:status", "summary:reason", "config:role.value", "config:flops.value")
-_WIDE = {"w": 24, "h": 10}
+_MAX_LINES = 30
+_FIGURES = ("forecast", "residuals", "copying")  # of every sweep, once its report is written
 GOING, WRONG = "running", ("stopped", "failed", "diverged")
 
 
@@ -40,152 +43,77 @@ def make_dashboard(folder: SweepFolder, project: str, entity: str | None) -> dic
     ``saved`` has the links, or is None and ``not_saved_because`` says why.
 
     Raises:
-        SweepError: the server took the key and refused the workspace or the report.
+        SweepError: a file of the sweep is damaged; the server took the key and refused the workspace or the report.
     """
     plan = read_plan(folder)
+    try:
+        story = story_of(plan, folder)
+    except CorruptFile as error:
+        raise SweepError(
+            str(error),
+            "the file as the sweep wrote it",
+            f"restore it from a copy; python -m sweep.verify {folder.path} says what else is altered",
+        ) from error
     made: dict[str, Any] = {
         "sweep": plan.name,
         "project": project,
-        "workspace": _as_json(workspace_of(plan, project, "")),
-        "report": _as_json(report_of(plan, folder, project, "")),
+        "workspace": _as_json(workspace_of(plan, story, project, "")),
+        "report": _as_json(report_of(plan, story, project, "")),
         "saved": _saved_before(folder),
         "not_saved_because": why_no_server() or None,
     }
     write_json(dashboard_path(folder), made)
     if made["not_saved_because"] is None:
-        made["saved"] = _save(plan, folder, project, entity, made["saved"])
+        made["saved"] = _save(plan, story, project, entity, made["saved"])
         write_json(dashboard_path(folder), made)
     return made
 
 
-# ---- the workspace ------------------------------------------------------------------------------
+# ---- where the sweep stands ---------------------------------------------------------------------
 
 
-def workspace_of(plan: Plan, project: str, entity: str) -> Any:
-    """The panels of the sweep's runs, those of the forecast first."""
-    import wandb_workspaces.workspaces as ws
-    from wandb_workspaces import expr
+@dataclass(frozen=True)
+class Story:
+    """What the report says in words, from the sweep's files."""
 
-    sections = {"Forecast": forecast_panels(plan), "Training": training_panels(), "Machine": machine_panels()}
-    return ws.Workspace(
-        entity=entity,
-        project=project,
-        name=f"sweep {plan.name}",
-        sections=[ws.Section(name=name, panels=panels, is_open=True) for name, panels in sections.items()],
-        settings=ws.WorkspaceSettings(x_axis="flops", max_runs=_MAX_RUNS),
-        runset_settings=ws.RunsetSettings(
-            filters=[expr.Metric("Group") == plan.name],
-            groupby=[expr.Metric("JobType")],
-            pinned_columns=[*_COLUMNS, "summary:loss_nats"],
-        ),
-    )
+    figures: list[str]
+    forecast: list[str]
+    going: list[str]
+    wrong: list[str]
 
 
-def forecast_panels(plan: Plan) -> list[Any]:
-    """Figures and tables of the sweep's own run, and the final losses of all runs against their FLOPs."""
-    import wandb_workspaces.reports.v2 as wr
+def story_of(plan: Plan, folder: SweepFolder) -> Story:
+    """Where the sweep stands now.
 
-    tables = ["laws", *(["pass_rates"] if plan.config.get("capability", {}).get("problems") != "none" else []), "runs"]
-    return [
-        wr.ScatterPlot(
-            title="held-out loss against training FLOPs",
-            x=wr.Config("flops"),
-            y=wr.SummaryMetric("loss_nats"),
-            log_x=True,
-            log_y=True,
-            layout=wr.Layout(w=12, h=10),
-        ),
-        wr.MediaBrowser(
-            title="figures", media_keys=["forecast", "residuals", "copying"], layout=wr.Layout(x=12, w=12, h=10)
-        ),
-        *(
-            wr.WeavePanelSummaryTable(table_name=name, layout=wr.Layout(y=10 * n, **_WIDE))
-            for n, name in enumerate(tables, 1)
-        ),
-    ]
-
-
-def training_panels() -> list[Any]:
-    """Curves of the trainings; the losses on log axes."""
-    loss = "train_loss_nats"
-    return [
-        _curve("loss against FLOPs", "flops", loss, log_x=True, log_y=True),
-        _curve("loss against tokens", "tokens", loss, log_x=True, log_y=True),
-        _curve("learning rate", "flops", "learning_rate", log_x=True),
-        _curve("gradient norm", "flops", "grad_norm", log_x=True, log_y=True),
-    ]
-
-
-def machine_panels() -> list[Any]:
-    return [
-        _curve("tokens per second", "flops", "tokens_per_second", log_x=True, log_y=True),
-        _curve("FLOPs per second", "flops", "flops_per_second", log_x=True, log_y=True),
-        _curve("MFU (of the device's peak; empty where that is not known)", "flops", "mfu", log_x=True),
-        _curve("peak memory, bytes", "flops", "peak_memory_bytes", log_x=True),
-    ]
-
-
-def _curve(title: str, x: str, y: str, **axes: bool) -> Any:
-    import wandb_workspaces.reports.v2 as wr
-
-    return wr.LinePlot(title=title, x=x, y=[y], title_x=x, max_runs_to_show=_MAX_RUNS, **axes)
-
-
-# ---- the report ---------------------------------------------------------------------------------
-
-
-def report_of(plan: Plan, folder: SweepFolder, project: str, entity: str) -> Any:
-    """The forecast, the runs, what is still going and what went wrong.
-
-    Without ``entity`` the tables of runs are those of the report's own project, which asks no server.
+    Raises:
+        CorruptFile: one of its files is damaged.
     """
-    import wandb_workspaces.reports.v2 as wr
-
-    of_sweep = f"Group = '{plan.name}'"
-    wrong = " or ".join(f"Summary('status') = '{status}'" for status in WRONG)
-
-    def runs(name: str, filters: str) -> Any:
-        where = {"entity": entity, "project": project} if entity else {}
-        return wr.Runset(name=name, filters=filters, visible_columns=[*_COLUMNS], **where)
-
-    def grid(name: str, filters: str, panels: list[Any]) -> Any:
-        return wr.PanelGrid(runsets=[runs(name, filters)], panels=panels)
-
-    everything = [
-        wr.H1("The forecast"),
-        *(wr.P(sentence) for sentence in sentences(plan, folder)),
-        grid("all runs", of_sweep, forecast_panels(plan)),
-        wr.H1("The runs"),
-        grid("trainings", f"{of_sweep} and JobType in ['train', 'target']", [*training_panels(), *machine_panels()]),
-        wr.H1("Still going"),
-        wr.P("Runs whose status is running, as wandb has them now. One that says so and has crashed was killed."),
-        grid("still going", f"{of_sweep} and Summary('status') = '{GOING}'", training_panels()[:1]),
-        wr.H1("What went wrong"),
-        wr.P("Runs that diverged or failed, and those that were told to stop and are to go on. The column says why."),
-        grid("what went wrong", f"{of_sweep} and ({wrong})", training_panels()[:1]),
-        *(wr.P(line) for line in wrong_lines(plan, folder)),
-    ]
-    return wr.Report(
-        entity=entity, project=project, title=f"Scaling sweep {plan.name}", blocks=everything, width="fluid"
+    rows = run_rows(plan, folder)
+    counts = Counter(row["status"] for row in rows)
+    runs = f"{len(rows)} runs: " + ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
+    return Story(
+        sorted(path.stem for path in folder.figures.glob("*.png")) or [*_FIGURES],
+        [runs, *_forecast_lines(plan, folder)],
+        _run_lines([row for row in rows if row["status"] == GOING]),
+        _run_lines([row for row in rows if row["status"] in WRONG]),
     )
 
 
-def sentences(plan: Plan, folder: SweepFolder) -> list[str]:
-    """Where the sweep stands, from its files."""
-    counts = Counter(row["status"] for row in run_rows(plan, folder))
-    said = [f"{len(plan.runs)} runs: " + ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))]
+def _forecast_lines(plan: Plan, folder: SweepFolder) -> list[str]:
+    if not plan.has_target:
+        return ["A grid without a target: there is nothing to forecast."]
     if not folder.fit.exists():
-        return [*said, "No forecast yet: it is made when the small runs have ended."]
+        return ["No forecast yet: it is made when the small runs have ended."]
     fit = read_json(folder.fit)
-    said.append(
+    said = [
         f"Forecast: {fit['prediction']:.4f} {fit['unit']} at {fit['target_flops']:.4g} FLOPs, between {fit['low']:.4f}"
         f" and {fit['high']:.4f} ({fit['level']:.0%}), {fit['extrapolation_ratio']:.4g} times the largest fitted run."
-    )
+    ]
     said += [f"NOT FORECASTABLE: {reason}" for reason in fit["not_forecastable_because"]]
     said += [f"Warning: {warning}" for warning in fit["warnings"]]
     if folder.seal.exists():
         seal = read_json(folder.seal)
-        said.append(f"Sealed at {seal['sealed_utc']}, before the target's first step: {seal[HASH_KEY]}")
+        said.append(f"Sealed at {seal['sealed_utc']}: {seal[HASH_KEY]}")
         if witness := read_witness(folder):
             said.append(f"This server holds the seal as {witness['artifact']} since {witness['created_at']}.")
     else:
@@ -201,10 +129,128 @@ def sentences(plan: Plan, folder: SweepFolder) -> list[str]:
     return said
 
 
-def wrong_lines(plan: Plan, folder: SweepFolder) -> list[str]:
-    """A line for each run that diverged or failed, also those that never reached the server."""
-    bad = [row for row in run_rows(plan, folder) if row["status"] in WRONG]
-    return [f"{row['run_id']} {row['status']}: {row['reason']}" for row in bad]
+def _run_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """A line for each run as the disk has it: not every run reaches the server."""
+    lines = [f"{row['run_id']} {row['status']}: {row['reason']}" for row in rows[:_MAX_LINES]]
+    return lines + [f"and {len(rows) - _MAX_LINES} more"] * (len(rows) > _MAX_LINES)
+
+
+# ---- the workspace ------------------------------------------------------------------------------
+
+
+def workspace_of(plan: Plan, story: Story, project: str, entity: str) -> Any:
+    """The panels of the sweep's runs, those of the forecast first."""
+    import wandb_workspaces.workspaces as ws
+    from wandb_workspaces import expr
+
+    sections = {
+        "Forecast": forecast_panels(plan, story.figures),
+        "Training": training_panels(),
+        "Machine": machine_panels(),
+    }
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name=f"sweep {plan.name}",
+        sections=[ws.Section(name=name, panels=panels, is_open=True) for name, panels in sections.items()],
+        settings=ws.WorkspaceSettings(x_axis="flops", max_runs=_MAX_RUNS),
+        runset_settings=ws.RunsetSettings(
+            filters=[expr.Metric("Group") == plan.name],
+            pinned_columns=[*_COLUMNS, "summary:loss_nats"],
+        ),
+    )
+
+
+def forecast_panels(plan: Plan, figures: list[str]) -> list[Any]:
+    """Figures and tables of the sweep's own run, and the final losses of all runs against their FLOPs."""
+    import wandb_workspaces.reports.v2 as wr
+
+    losses = wr.ScatterPlot(
+        title="held-out loss against training FLOPs",
+        x=wr.Config("flops"),
+        y=wr.SummaryMetric("loss_nats"),
+        log_x=True,
+        log_y=True,
+        layout=wr.Layout(w=12, h=10),
+    )
+    if not plan.has_target:
+        return [losses]
+    keys = [figure_key(name) for name in figures]
+    tables = ["laws", *(["pass_rates"] if capability_of(plan) else []), "runs"]
+    return [
+        losses,
+        wr.MediaBrowser(title="figures", media_keys=keys, layout=wr.Layout(x=12, w=12, h=10)),
+        *(
+            wr.WeavePanelSummaryTable(table_name=name, layout=wr.Layout(y=10 * n, w=24, h=10))
+            for n, name in enumerate(tables, 1)
+        ),
+    ]
+
+
+def training_panels() -> list[Any]:
+    """Curves of the trainings; the losses on log axes."""
+    loss = "train_loss_nats"
+    return [
+        _curve("loss against FLOPs", "flops", loss, log_y=True),
+        _curve("loss against tokens", "tokens", loss, log_y=True),
+        _curve("learning rate", "flops", "learning_rate"),
+        _curve("gradient norm", "flops", "grad_norm", log_y=True),
+    ]
+
+
+def machine_panels() -> list[Any]:
+    return [
+        _curve("tokens per second", "flops", "tokens_per_second", log_y=True),
+        _curve("FLOPs per second", "flops", "flops_per_second", log_y=True),
+        _curve("MFU (of the device's peak; empty where that is not known)", "flops", "mfu"),
+        _curve("peak memory, bytes", "flops", "peak_memory_bytes"),
+    ]
+
+
+def _curve(title: str, x: str, y: str, log_y: bool = False) -> Any:
+    import wandb_workspaces.reports.v2 as wr
+
+    return wr.LinePlot(title=title, x=x, y=[y], title_x=x, max_runs_to_show=_MAX_RUNS, log_x=True, log_y=log_y)
+
+
+# ---- the report ---------------------------------------------------------------------------------
+
+
+def report_of(plan: Plan, story: Story, project: str, entity: str) -> Any:
+    """The forecast, the runs, what is still going and what went wrong.
+
+    Without ``entity`` the tables of runs are those of the report's own project, which asks no server.
+    """
+    import wandb_workspaces.reports.v2 as wr
+
+    of_sweep = f"Group = '{plan.name}'"
+    wrong = " or ".join(f"Summary('status') = '{status}'" for status in WRONG)
+
+    def runs(name: str, filters: str) -> Any:
+        where = project if entity else ""
+        return wr.Runset(name=name, filters=filters, visible_columns=[*_COLUMNS], entity=entity, project=where)
+
+    def grid(name: str, filters: str, panels: list[Any]) -> Any:
+        return wr.PanelGrid(runsets=[runs(name, filters)], panels=panels)
+
+    everything = [
+        wr.H1("The forecast"),
+        *(wr.P(line) for line in story.forecast),
+        grid("all runs", of_sweep, forecast_panels(plan, story.figures)),
+        wr.H1("The runs"),
+        grid("trainings", f"{of_sweep} and JobType in ['train', 'target']", [*training_panels(), *machine_panels()]),
+        wr.H1("Still going"),
+        wr.P("Runs whose status is running, as wandb has them now. One that says so and has crashed was killed."),
+        *(wr.P(line) for line in story.going),
+        grid("still going", f"{of_sweep} and Summary('status') = '{GOING}'", training_panels()[:1]),
+        wr.H1("What went wrong"),
+        wr.P("Runs that diverged or failed, and those that were told to stop and are to go on. The column says why."),
+        grid("what went wrong", f"{of_sweep} and ({wrong})", training_panels()[:1]),
+        *(wr.P(line) for line in story.wrong),
+    ]
+    return wr.Report(
+        entity=entity, project=project, title=f"Scaling sweep {plan.name}", blocks=everything, width="fluid"
+    )
 
 
 # ---- the server ---------------------------------------------------------------------------------
@@ -223,15 +269,13 @@ def _saved_before(folder: SweepFolder) -> dict[str, Any] | None:
         return None
 
 
-def _save(
-    plan: Plan, folder: SweepFolder, project: str, entity: str | None, before: dict[str, Any] | None
-) -> dict[str, Any]:
+def _save(plan: Plan, story: Story, project: str, entity: str | None, before: dict[str, Any] | None) -> dict[str, Any]:
     """Save both, in the place of those that were saved ``before``; returns their ids and links."""
     import wandb
 
     try:
         entity = entity or wandb.Api().default_entity or ""
-        workspace, report = workspace_of(plan, project, entity), report_of(plan, folder, project, entity)
+        workspace, report = workspace_of(plan, story, project, entity), report_of(plan, story, project, entity)
         if before:
             workspace._internal_id, workspace._internal_name = before["workspace"]["id"], before["workspace"]["name"]
             report.id = before["report"]["id"]
@@ -241,7 +285,7 @@ def _save(
         raise SweepError(
             f"the wandb server did not take the dashboard: {' '.join(str(error).split())}",
             f"a project {entity or 'ENTITY'}/{project} that has runs and that this key may write to",
-            f"check --project and --entity; runs that were not online: python -m sweep.sync {folder.path} first",
+            "check --project and --entity; runs that were not online are uploaded by python -m sweep.sync",
         ) from error
     return {
         "workspace": {"id": workspace._internal_id, "name": workspace._internal_name, "url": workspace.url},

@@ -142,7 +142,7 @@ class Mirror:
         def message(run: Any) -> None:
             import wandb
 
-            images = {path.stem: wandb.Image(str(path)) for path in figures}
+            images = {figure_key(path.stem): wandb.Image(str(path)) for path in figures}
             made = {name: wandb.Table(columns=[*table.columns], data=table.rows) for name, table in tables.items()}
             run.log({**made, **images})
 
@@ -179,6 +179,11 @@ class Mirror:
             log.warning("wandb: %s; the rest of this run is on disk only", error)
             self._run = None
             return None
+
+
+def figure_key(name: str) -> str:
+    """Under which name a figure is logged: one that no table has."""
+    return f"figures/{name}"
 
 
 def drop_fragments(folder: Path, wandb_id: str) -> None:
