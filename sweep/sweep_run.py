@@ -27,7 +27,7 @@ _LAWS = (
 )
 _PASS_RATES = (
     *("run_id", "role", "flops", "bucket", "problems", "samples", "passed", "never_solved"),
-    *("pass_rate", "minus_log_pass_rate", "standard_error"),
+    *("pass_rate", "minus_log_pass_rate", "minus_log_pass_rate_se", "minus_log_pass_rate_at_least"),
 )
 
 
@@ -136,6 +136,7 @@ def pass_rates_table(plan: Plan, fit: dict[str, Any], folder: SweepFolder) -> Ta
     """A row per sampled run and bucket, with its counts.
 
     Of the small runs the half of the samples that the law sees: the other half sorted the problems. Of the target both.
+    Where a problem was never solved there is only a least value of -E log pass rate, in a column of its own.
     """
     capability = capability_of(plan)
     assert capability is not None
@@ -154,6 +155,7 @@ def pass_rates_table(plan: Plan, fit: dict[str, Any], folder: SweepFolder) -> Ta
             counted = [problems[task] for task in bucket["tasks"] if task in problems and min(problems[task]["n"]) > 0]
             samples, passed = (sum(sum(row[key]) for row in counted) for key in ("n", "c"))
             where = [run.run_id, run.role, run.flops, bucket["bucket"], len(counted), samples, passed]
-            keys = ("never_solved", "pass_rate_measured", "measured", "measured_se")
-            rows.append([*where, *(measured[key] for key in keys)])
+            never_solved, nats = measured["never_solved"], measured["measured"]
+            logs = [None, None, nats] if never_solved else [nats, measured["measured_se"], None]
+            rows.append([*where, never_solved, measured["pass_rate_measured"], *logs])
     return Table([*_PASS_RATES], rows)

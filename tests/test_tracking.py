@@ -72,7 +72,7 @@ def row_of(step: int) -> dict[str, float]:
 
 
 def start(function: Callable[..., None], *arguments: object) -> subprocess.Popen[str]:
-    code = f"from tests.test_tracking import {function.__name__}; {function.__name__}(*{arguments!r})"
+    code = f"from {function.__module__} import {function.__name__}; {function.__name__}(*{arguments!r})"
     return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 

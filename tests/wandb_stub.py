@@ -8,7 +8,7 @@ is whole before its files have come. Views (workspaces and reports) are kept by 
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -46,6 +46,7 @@ class WandbStub(ThreadingHTTPServer):
         self.configs: dict[str, str] = {}  # by run
         self.about: dict[str, dict[str, Any]] = defaultdict(dict)  # name, group, job type and tags, by run
         self.artifacts: list[StubArtifact] = []
+        self.num_sent: Counter[str] = Counter()  # artifacts that were sent, by type, whether they were here or not
         self.views: dict[str, dict[str, Any]] = {}  # by id
         self.failure: int | None = None  # an HTTP status for every answer; 0: hang up without one
         self.on_lines: Callable[[], None] = lambda: None  # called when lines have come, before that is answered
@@ -139,6 +140,7 @@ class WandbStub(ThreadingHTTPServer):
 
     def _artifact(self, asked: dict[str, Any]) -> StubArtifact:
         """The artifact that is here with this content, or a new one."""
+        self.num_sent[asked["artifactTypeName"]] += 1
         content = ("artifactTypeName", "artifactCollectionName", "digest")
         for artifact in self.artifacts:
             if all(artifact.asked[key] == asked[key] for key in content):
