@@ -6,6 +6,7 @@ by the fit, when all small runs have ended, and opening a thousand of them again
 """
 
 import logging
+import multiprocessing
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from sweep.capability import FIT_HALF, capability_of, measured_bucket, read_counts, sealed_part
 from sweep.folder import HASH_KEY, CorruptFile, SweepFolder, read_json, sha256_of
+from sweep.humaneval.guard import die_with_parent
 from sweep.run_spec import Plan
 from sweep.status import run_rows
 from sweep.tracking import Mirror, Table
@@ -20,6 +22,7 @@ from sweep.witness import witness_seal
 
 log = logging.getLogger("sweep")
 
+_SECONDS = 180.0
 _OF_FIT = ("law", "coefficients", "prediction", "low", "high", "level", "target_flops", "warnings", "forecastable")
 _LAWS = (
     *("law", "unit", "prediction", "low", "high", "level", "weight", "exponent", "exponent_sd"),
@@ -29,22 +32,6 @@ _PASS_RATES = (
     *("run_id", "role", "flops", "bucket", "problems", "samples", "passed", "never_solved"),
     *("pass_rate", "minus_log_pass_rate", "minus_log_pass_rate_se", "minus_log_pass_rate_at_least"),
 )
-
-
-def show_sweep(plan: Plan, folder: SweepFolder, mode: str, project: str) -> None:
-    """Bring the sweep's own wandb run to what is on disk, and the seal to the server if it has not got it."""
-    if mode == "disabled" or not folder.fit.exists():
-        return
-    try:
-        content = content_of(plan, folder)
-    except CorruptFile as error:  # the stage that needs the file says what to do
-        log.warning("wandb: %s; the sweep's own run stays as it is there", error)
-        return
-    mirror = sweep_mirror(plan, mode, project, folder.path)
-    content.send(mirror)
-    if folder.seal.exists():
-        witness_seal(folder, mirror)
-    mirror.finish()
 
 
 @dataclass(frozen=True)
@@ -65,6 +52,36 @@ class Content:
         if self.figures is not None:
             mirror.log_tables(self.tables, self.figures)
         mirror.summarise(self.summary)
+
+
+def show_sweep(plan: Plan, folder: SweepFolder, mode: str, project: str) -> None:
+    """Bring the sweep's own wandb run to what is on disk, and the seal to the server if it has not got it.
+
+    In a process of its own: a launch that is about to fork the target's worker must have no threads of wandb's, and
+    goes on whatever becomes of this, after ``_SECONDS`` at the latest.
+    """
+    if mode == "disabled" or not folder.fit.exists():
+        return
+    process = multiprocessing.get_context("fork").Process(target=_show, args=(plan, folder, mode, project))
+    process.start()
+    process.join(_SECONDS)
+    if process.is_alive():
+        process.kill()
+        log.warning("wandb: no end after %g s; python -m sweep.sync %s sends what is missing", _SECONDS, folder.path)
+
+
+def _show(plan: Plan, folder: SweepFolder, mode: str, project: str) -> None:
+    die_with_parent()
+    try:
+        content = content_of(plan, folder)
+    except CorruptFile as error:  # the stage that needs the file says what to do
+        log.warning("wandb: %s; the sweep's own run stays as it is there", error)
+        return
+    mirror = sweep_mirror(plan, mode, project, folder.path)
+    content.send(mirror)
+    if folder.seal.exists():
+        witness_seal(folder, mirror)
+    mirror.finish()
 
 
 def content_of(plan: Plan, folder: SweepFolder) -> Content:
@@ -114,7 +131,8 @@ def laws_table(fit: dict[str, Any]) -> Table:
     """The forecast of the loss, each form that it was made of, and the law of each bucket, with their intervals."""
     why = "; ".join(fit["not_forecastable_because"])
     whole = {**fit, "law": f"loss: {fit['law']}", "not_forecastable_because": why}
-    forms = [{**form, "law": f"loss: {form['form']}", **_same(fit)} for form in fit["forms_tried"]]
+    same = {key: fit[key] for key in ("unit", "level")}
+    forms = [{**form, **same, "law": f"loss: {form['form']}"} for form in fit["forms_tried"]]
     buckets = [
         {
             **bucket,
@@ -126,10 +144,6 @@ def laws_table(fit: dict[str, Any]) -> Table:
         for bucket in (fit["capability"] or {"buckets": []})["buckets"]
     ]
     return Table([*_LAWS], [[row.get(key) for key in _LAWS] for row in [whole, *forms, *buckets]])
-
-
-def _same(fit: dict[str, Any]) -> dict[str, Any]:
-    return {key: fit[key] for key in ("unit", "level")}
 
 
 def pass_rates_table(plan: Plan, fit: dict[str, Any], folder: SweepFolder) -> Table:

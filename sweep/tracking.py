@@ -26,7 +26,7 @@ Told = TypeVar("Told")
 
 _ASK_SECONDS = 15.0
 _NO_KEY = "no key"
-_ARTIFACT_SECONDS = 60
+_ARTIFACT_SECONDS = 30
 _ROW_KEYS = (
     *("step", "tokens", "flops", "train_loss_nats", "learning_rate", "grad_norm"),
     *("tokens_per_second", "flops_per_second", "mfu", "peak_memory_bytes"),

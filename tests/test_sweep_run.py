@@ -152,11 +152,13 @@ def test_offline_the_seal_waits_for_a_sync(copy: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["seal.json", "fit.json", "verdict.json"])
-def test_a_damaged_file_is_for_the_stage_that_needs_it(name: str, copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_file_is_for_the_stage_that_needs_it(
+    name: str, copy: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     (copy / name).write_text("damaged")
     folder = SweepFolder(copy)
-    show_sweep(read_plan(folder), folder, "offline", "p")
-    assert f"{copy / name} can't be read" in caplog.text
+    run(show, str(copy), "offline")
+    assert f"{copy / name} can't be read" in capfd.readouterr().err
     assert not is_witnessed(folder)
     assert not offline_fragments(copy)
 
