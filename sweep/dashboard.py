@@ -115,7 +115,9 @@ def _forecast_lines(plan: Plan, folder: SweepFolder) -> list[str]:
         seal = read_json(folder.seal)
         said.append(f"Sealed at {seal['sealed_utc']}: {seal[HASH_KEY]}")
         if witness := read_witness(folder):
-            said.append(f"This server holds the seal as {witness['artifact']} since {witness['created_at']}.")
+            said.append(
+                f"A wandb server holds the seal as {witness['artifact']} since {witness['created_at']}, by its clock."
+            )
     else:
         said.append("Not sealed.")
     if folder.verdict.exists():

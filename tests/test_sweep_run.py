@@ -173,7 +173,7 @@ def test_a_launch_killed_after_its_seal_was_witnessed_sends_it_and_every_row_onc
     for run_of_fit in plan.fit_runs:
         shutil.copytree(SweepFolder(finished).run(run_of_fit.run_id).path, folder.run(run_of_fit.run_id).path)
     overrides = tiny.overrides(tmp_path, "online", f"machine.cache_dir={base}/cache", "machine.tracking=auto")
-    launch = [sys.executable, "-m", "sweep.launch", *overrides, "machine.checkpoint_seconds=0.05"]
+    launch = [sys.executable, "-m", "sweep.launch", *overrides, "machine.checkpoint_seconds=0.5"]
     target = folder.run(plan.target.run_id)
     with subprocess.Popen(launch, cwd=tiny.ROOT, stderr=subprocess.DEVNULL) as process:
         while len(target.rows()) < 20:

@@ -7,6 +7,7 @@ The real SDK runs here, in processes of its own as it does in a sweep, against f
 import json
 import os
 import pty
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,7 +22,9 @@ import pytest
 from sweep.folder import RunFolder, SweepFolder, read_json
 from sweep.run_spec import read_plan
 from sweep.sweep_run import show_sweep
-from sweep.tracking import Mirror, decide_mode
+from sweep.tracking import Mirror, decide_mode, training_id
+from sweep.workers import Job, do_run
+from tests import tiny
 from tests.tiny import ROOT
 from tests.wandb_stub import WandbStub
 
@@ -257,6 +260,26 @@ def test_a_server_that_fails_when_a_run_starts_leaves_it_offline(
     begin(tmp_path)
     run(mirror_run, "online", str(tmp_path), 20, "finish")
     assert offline_steps(tmp_path) == steps_to(20)
+
+
+def fail_run(path: str, run_id: str) -> None:
+    """What a worker does with a run that can't be trained: there is no corpus."""
+    folder = SweepFolder(Path(path))
+    plan = read_plan(folder)
+    nothing: Any = None
+    job = Job(plan, folder, nothing, tiny.spec_of().machine, "online", None)
+    (run,) = (run for run in plan.runs if run.run_id == run_id)
+    print(json.dumps({"code": do_run(run, job, lambda: False)}))
+
+
+def test_a_run_that_fails_is_shown_as_failed_and_why(copy: Path, stub: WandbStub) -> None:
+    planned = read_plan(SweepFolder(copy)).fit_runs[0]
+    shutil.rmtree(SweepFolder(copy).run(planned.run_id).path)
+    assert run(fail_run, str(copy), planned.run_id)["code"] == 1
+    wandb_id = training_id("finished", planned)
+    failure = read_json(SweepFolder(copy).run(planned.run_id).train)
+    assert [stub.summary(wandb_id)[key] for key in ("status", "reason")] == ["failed", failure["reason"]]
+    assert stub.exit_codes[wandb_id] == 1
 
 
 def mirror_sweep(path: str) -> None:

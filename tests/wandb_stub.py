@@ -45,6 +45,7 @@ class WandbStub(ThreadingHTTPServer):
         self.lines: dict[str, dict[str, dict[int, str]]] = defaultdict(lambda: defaultdict(dict))  # by run, file, line
         self.configs: dict[str, str] = {}  # by run
         self.about: dict[str, dict[str, Any]] = defaultdict(dict)  # name, group, job type and tags, by run
+        self.exit_codes: dict[str, int] = {}  # by run that was finished
         self.artifacts: list[StubArtifact] = []
         self.num_sent: Counter[str] = Counter()  # artifacts that were sent, by type, whether they were here or not
         self.views: dict[str, dict[str, Any]] = {}  # by id
@@ -237,7 +238,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bytes) -> dict[str, Any]:
         if self.path.endswith("/file_stream"):
-            self.server.receive(self.path.split("/")[-2], json.loads(body).get("files") or {})
+            run_id, sent = self.path.split("/")[-2], json.loads(body)
+            self.server.receive(run_id, sent.get("files") or {})
+            if sent.get("complete"):
+                self.server.exit_codes[run_id] = sent["exitcode"]
         if self.path.startswith("/artifact/"):
             number, name = self.path.removeprefix("/artifact/").split("/", 1)
             self.server.artifacts[int(number)].files[name] = body
