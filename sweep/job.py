@@ -23,7 +23,7 @@ from sweep.folder import SweepFolder, open_sweep
 from sweep.lease import holder_here
 from sweep.life import begin, end, how_far, read_life
 from sweep.pending import refuse_failures
-from sweep.pipeline import conclude, forecast, locked_sweep
+from sweep.pipeline import conclude, forecast, locked_sweep, show_forecast
 from sweep.run_spec import Plan, PlannedRun, read_plan
 from sweep.slurm import rename, requeue
 from sweep.submission import FORECAST, REPORT, RUNS, TARGET, Submission, in_queue, job_name, life_of, read_submission
@@ -120,6 +120,8 @@ def _run_stage(stage: str, folder: SweepFolder, submission: Submission, group: i
 def _forecast(plan: Plan, folder: SweepFolder, submission: Submission) -> int:
     if _ended(plan, folder, submission, plan.fit_runs):
         forecast(plan, folder)
+        if plan.has_target:
+            show_forecast(plan, folder, decide_mode(submission.machine.tracking), submission.machine)
     return 0
 
 

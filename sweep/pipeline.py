@@ -12,9 +12,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from sweep.capability import capability_of, sealed_part
+from sweep.capability import capability_of
 from sweep.collect import collect
 from sweep.data import Corpus, prepare_corpus
 from sweep.devices import check_devices
@@ -27,15 +26,16 @@ from sweep.optimum import summary as optimum_summary
 from sweep.pending import check_disk, pending, refuse_failures, take_over
 from sweep.plan import freeze_plan, make_plan
 from sweep.report import write_report
-from sweep.run_spec import Plan, PlannedRun, read_plan
+from sweep.run_spec import Plan, PlannedRun
 from sweep.seal import seal_sweep, seen_before
 from sweep.spec import MachineSpec, SweepSpec, check
-from sweep.status import run_rows
 from sweep.submission import in_queue, slurm_folder
 from sweep.submit import submit_sweep
-from sweep.tracking import decide_mode, track_sweep
+from sweep.sweep_run import show_sweep
+from sweep.tracking import decide_mode
 from sweep.verify import summary as verdict_summary
 from sweep.verify import verify_sweep
+from sweep.witness import is_witnessed
 from sweep.workers import Job, run_all
 
 log = logging.getLogger("sweep")
@@ -102,6 +102,7 @@ def _run_stages(spec: SweepSpec, plan: Plan, folder: SweepFolder, corpus: Corpus
         return _interrupted(folder)
     refuse_failures(plan.fit_runs, folder, capability)
     forecast(plan, folder)
+    show_forecast(plan, folder, mode, spec.machine)
     if not train([plan.target], seal_hash(folder)):
         return _interrupted(folder)
     refuse_failures([plan.target], folder, capability)
@@ -127,12 +128,18 @@ def forecast(plan: Plan, folder: SweepFolder) -> None:
             log.info("seal: %s, written before the target's first step", seal_sweep(folder)[HASH_KEY])
 
 
+def show_forecast(plan: Plan, folder: SweepFolder, mode: str, machine: MachineSpec) -> None:
+    """Bring the forecast to wandb before the target's first step: a server that holds the seal is a witness."""
+    if not is_witnessed(folder):
+        show_sweep(plan, folder, mode, machine.wandb_project)
+
+
 def conclude(plan: Plan, folder: SweepFolder, mode: str, machine: MachineSpec) -> int:
     """Judge the forecast and write the report, once the target has ended; returns the exit code."""
     verdict = verify_sweep(folder)
     log.info("verdict: %s", verdict_summary(folder, verdict))
     report = write_report(folder)
-    track_sweep(plan, folder, mode, machine.wandb_project, sweep_results(folder, verdict))
+    show_sweep(plan, folder, mode, machine.wandb_project)
     log.info("report: %s", report)
     return int(verdict["status"] == "refused" and folder.seal.exists())
 
@@ -220,16 +227,3 @@ def refuse_queued(folder: SweepFolder) -> None:
             "one machine at a time at work in a sweep",
             f"wait for them (python -m sweep.status {folder.path}) or end them (python -m sweep.cancel {folder.path})",
         )
-
-
-def sweep_results(folder: SweepFolder, verdict: dict[str, Any]) -> dict[str, Any]:
-    """What the sweep's own wandb run shows."""
-    rows = run_rows(read_plan(folder), folder)
-    fit = read_json(folder.fit)
-    keys = ("law", "coefficients", "prediction", "low", "high", "level", "target_flops", "warnings")
-    pass_rates = fit["capability"] and sealed_part(fit["capability"])
-    return {
-        "columns": list(rows[0]),
-        "rows": [list(row.values()) for row in rows],
-        "summary": {"fit": {**{key: fit[key] for key in keys}, "pass_rates": pass_rates}, "verdict": verdict},
-    }

@@ -165,6 +165,7 @@ class MachineSpec:
     compile_from_flops: float | None  # runs of at least so many FLOPs are compiled; null: none is
     checkpoint_seconds: float
     log_rows_per_run: int
+    peak_flops_per_second: float | None  # of a device, of a core on a CPU, for MFU; null: if lightning knows it
     tracking: str  # auto (wandb, offline without a key), offline or none
     wandb_project: str
     slurm: SlurmSpec | None  # null: this machine

@@ -32,19 +32,19 @@ from sweep.folder import (
     write_json,
 )
 from sweep.humaneval.guard import die_with_parent
-from sweep.pipeline import sweep_results
 from sweep.run_spec import Plan, PlannedRun, read_plan
 from sweep.submission import read_submission, submissions
+from sweep.sweep_run import Content, content_of, is_judged, sweep_id, sweep_mirror
 from sweep.tracking import (
     Mirror,
     drop_fragments,
+    ended_summary,
     evaluated_summary,
-    sweep_id,
-    sweep_mirror,
     training_id,
     training_mirror,
     why_no_server,
 )
+from sweep.witness import witness_seal
 
 log = logging.getLogger("sweep")
 
@@ -67,13 +67,12 @@ class _Upload:
     wandb_id: str
     content_sha256: str
     open: Callable[[Path], Mirror]  # given a folder for wandb's own files
-    rows: list[dict[str, Any]]
-    summary: dict[str, Any]
-    table: dict[str, Any] | None = None  # arguments of ``log_table_and_figures``, which makes one more row
+    num_rows: int
+    send: Callable[[Mirror], None]
 
 
 def sync_sweep(folder: SweepFolder, project: str) -> Synced:
-    """Upload every run that has ended, unless it is there as it is; and the sweep's own run once there is a verdict.
+    """Upload every run that has ended, unless it is there as it is; and the sweep's own run from its forecast on.
 
     Raises:
         SweepError: there is no key or no server, or the server has not got all rows of a run afterwards.
@@ -120,18 +119,16 @@ def _send(upload: _Upload) -> None:
     with tempfile.TemporaryDirectory(prefix="sweep-sync-") as scratch:
         mirror = upload.open(Path(scratch))
         if mirror.num_held_at_start is not None:
-            mirror.replay(upload.rows)
-            if upload.table is not None:
-                mirror.log_table_and_figures(**upload.table)
-            mirror.summarise(upload.summary)
-        mirror.finish()
+            try:
+                upload.send(mirror)
+            finally:
+                mirror.finish()
         asked = upload.open(Path(scratch))
         asked.finish()
-    num_rows = sum("event" not in row for row in upload.rows) + (upload.table is not None)
     num_held = asked.num_held_at_start
-    if num_held is None or num_held < num_rows:
+    if num_held is None or num_held < upload.num_rows:
         raise SweepError(
-            f"of the {num_rows} rows of {upload.wandb_id} the wandb server has "
+            f"of the {upload.num_rows} rows of {upload.wandb_id} the wandb server has "
             + ("an unknown number: it does not answer" if num_held is None else f"{num_held}"),
             "all of them, after they were sent",
             "run the same command again, later if the server is busy: it goes on with what is missing",
@@ -173,39 +170,59 @@ def _uploads(plan: Plan, folder: SweepFolder, project: str, passed_over: dict[st
                 yield _training(plan, run, files, project)
         except CorruptFile as error:
             passed_over[run.run_id] = f"damaged: {error}"
-    if folder.verdict.exists():
-        yield _whole_sweep(plan, folder, project)
-    elif plan.has_target:
-        passed_over[plan.name] = "no verdict yet"
+    if not plan.has_target:
+        return
+    try:
+        if not is_judged(folder):
+            passed_over[plan.name] = "no verdict yet" + (", the forecast is uploaded" if folder.fit.exists() else "")
+        if folder.fit.exists():
+            yield _whole_sweep(plan, folder, project)
+    except CorruptFile as error:
+        passed_over[plan.name] = f"damaged: {error}"
 
 
 def _training(plan: Plan, run: PlannedRun, files: RunFolder, project: str) -> _Upload:
     results = {path: read_json(path) for path in (files.train, files.eval, files.counts) if path.exists()}
-    summary: dict[str, Any] = {}
+    summary = ended_summary(results[files.train])
     if files.eval in results:
         summary |= evaluated_summary(results[files.eval])
     if files.counts in results:
         summary |= solved_summary(results[files.counts])
+    rows = files.rows()
     return _Upload(
         wandb_id=training_id(plan.name, run),
         content_sha256=sha256_of([result[HASH_KEY] for result in results.values()]),
         open=partial(training_mirror, plan.name, run, "online", project),
-        rows=files.rows(),
-        summary=summary,
+        num_rows=sum("event" not in row for row in rows),
+        send=partial(_send_training, rows, summary),
     )
+
+
+def _send_training(rows: list[dict[str, Any]], summary: dict[str, Any], mirror: Mirror) -> None:
+    mirror.replay(rows)
+    mirror.summarise(summary)
 
 
 def _whole_sweep(plan: Plan, folder: SweepFolder, project: str) -> _Upload:
-    results = sweep_results(folder, read_json(folder.verdict))
-    figures = sorted(folder.figures.glob("*.png"))
+    content = content_of(plan, folder)
+    tables = {name: vars(table) for name, table in content.tables.items()}
     return _Upload(
         wandb_id=sweep_id(plan),
-        content_sha256=sha256_of(results),
+        content_sha256=sha256_of([tables, content.summary]),
         open=partial(sweep_mirror, plan, "online", project),
-        rows=[],
-        summary=results["summary"],
-        table={"columns": results["columns"], "rows": results["rows"], "figures": figures},
+        num_rows=content.num_rows,
+        send=partial(_send_sweep, folder, content),
     )
+
+
+def _send_sweep(folder: SweepFolder, content: Content, mirror: Mirror) -> None:
+    content.send(mirror)
+    if folder.seal.exists() and witness_seal(folder, mirror) is None:
+        raise SweepError(
+            f"the wandb server has not confirmed that it holds {folder.seal}",
+            "its word that the artifact is whole, with its time",
+            "run the same command again, later if the server is busy",
+        )
 
 
 # ---- the command ------------------------------------------------------------------------------

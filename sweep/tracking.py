@@ -1,8 +1,9 @@
 """wandb as a mirror of what is on disk: it never blocks, never asks, and nothing is read back from it.
 
-One wandb run per training (its id is the run's id, its rows those of metrics.jsonl) and one for
-the sweep. Whether wandb is online is decided once per launch, by ``decide_mode``. Rows carry ``step``,
-``tokens`` and ``flops`` as values and never wandb's own step, which can't go back after a resume.
+One wandb run per training: its id is the run's id, its rows are those of metrics.jsonl, its summary holds what the
+evaluation found. The sweep's own run is in ``sweep/sweep_run.py``. Whether wandb is online is decided once per launch,
+by ``decide_mode``. Rows carry ``step``, ``tokens`` and ``flops`` as values and never wandb's own step, which can't go
+back after a resume.
 """
 
 import logging
@@ -12,17 +13,24 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from sweep.folder import HASH_KEY, SweepFolder, sha256_of
-from sweep.run_spec import Plan, PlannedRun
+from sweep.folder import HASH_KEY
+from sweep.run_spec import PlannedRun
 
 log = logging.getLogger("sweep")
 
+Told = TypeVar("Told")
+
 _ASK_SECONDS = 15.0
 _NO_KEY = "no key"
-_ROW_KEYS = ("step", "tokens", "flops", "train_loss_nats", "learning_rate", "grad_norm", "tokens_per_second")
+_ARTIFACT_SECONDS = 30
+_ROW_KEYS = (
+    *("step", "tokens", "flops", "train_loss_nats", "learning_rate", "grad_norm"),
+    *("tokens_per_second", "flops_per_second", "mfu", "peak_memory_bytes"),
+)
 
 
 def decide_mode(tracking: str) -> str:
@@ -69,17 +77,34 @@ def _server_refuses() -> str:
     return "" if answer == "accepted" else answer or f"no answer within {_ASK_SECONDS:g} s"
 
 
+@dataclass(frozen=True)
+class Table:
+    columns: list[str]
+    rows: list[list[Any]]
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An artifact as the server holds it; the time is the server's."""
+
+    artifact: str  # entity/project/name:version
+    created_at: str
+    digest: str
+
+
 class Mirror:
     """One wandb run. Everything it is given is on disk already, so no failure of it is fatal.
 
     It is given all rows of metrics.jsonl from the first on, in order; those that wandb holds from before
     an interruption are passed over. They are counted: wandb's summary can be ahead of the rows it holds.
 
+    ``against`` names the column that wandb draws the others against by itself.
+
     Attributes:
         num_held_at_start: rows that the server held when it was asked; None where none was, or it did not answer.
     """
 
-    def __init__(self, mode: str, project: str, folder: Path, **init: Any) -> None:
+    def __init__(self, mode: str, project: str, folder: Path, against: str | None = None, **init: Any) -> None:
         self._run: Any = None
         self._num_held = 0  # rows that wandb has got already
         self.num_held_at_start: int | None = None
@@ -90,7 +115,8 @@ class Mirror:
         if self._run is not None:
             self._num_held = self._run.starting_step
             self.num_held_at_start = None if self._run.offline else self._num_held
-            self._tell(lambda run: run.define_metric("*", step_metric="flops"))
+            if against is not None:
+                self._tell(lambda run: run.define_metric("*", step_metric=against))
 
     def replay(self, rows: Iterable[dict[str, Any]]) -> None:
         """Log the rows of metrics.jsonl that this wandb run has not got yet."""
@@ -99,7 +125,8 @@ class Mirror:
 
     def log(self, row: dict[str, Any]) -> None:
         if "event" not in row and not self._is_held():
-            self._tell(lambda run: run.log({key: row[key] for key in _ROW_KEYS}))
+            # A column may be null (MFU) or, in a file of an older version, missing.
+            self._tell(lambda run: run.log({key: row[key] for key in _ROW_KEYS if row.get(key) is not None}))
 
     def _is_held(self) -> bool:
         """Whether wandb has the next row already."""
@@ -109,29 +136,54 @@ class Mirror:
     def summarise(self, values: dict[str, Any]) -> None:
         self._tell(lambda run: run.summary.update(values))
 
-    def log_table_and_figures(self, columns: list[str], rows: list[list[Any]], figures: list[Path]) -> None:
+    def log_tables(self, tables: dict[str, Table], figures: list[Path]) -> None:
         """All of them make one row."""
 
         def message(run: Any) -> None:
             import wandb
 
-            images = {path.stem: wandb.Image(str(path)) for path in figures}
-            run.log({"runs": wandb.Table(columns=[*columns], data=rows), **images})
+            images = {figure_key(path.stem): wandb.Image(str(path)) for path in figures}
+            made = {name: wandb.Table(columns=[*table.columns], data=table.rows) for name, table in tables.items()}
+            run.log({**made, **images})
 
         if not self._is_held():
             self._tell(message)
 
-    def finish(self) -> None:
-        self._tell(lambda run: run.finish())
+    def upload(self, path: Path, name: str, kind: str, metadata: dict[str, Any]) -> Upload | None:
+        """Send a file as an artifact and wait for the server's word; None if it has not confirmed it or is not asked.
 
-    def _tell(self, message: Callable[[Any], object]) -> None:
+        A file that the server holds with this content makes no second version there.
+        """
+
+        def message(run: Any) -> Upload | None:
+            import wandb
+
+            if run.offline:
+                return None
+            artifact = wandb.Artifact(name, type=kind, metadata=metadata)
+            artifact.add_file(str(path))
+            held = run.log_artifact(artifact).wait(timeout=_ARTIFACT_SECONDS)
+            return Upload(held.qualified_name, held.created_at, held.digest)
+
+        return self._tell(message)
+
+    def finish(self, exit_code: int = 0) -> None:
+        self._tell(lambda run: run.finish(exit_code=exit_code))
+
+    def _tell(self, message: Callable[[Any], Told]) -> Told | None:
         if self._run is None:
-            return
+            return None
         try:
-            message(self._run)
+            return message(self._run)
         except Exception as error:
             log.warning("wandb: %s; the rest of this run is on disk only", error)
             self._run = None
+            return None
+
+
+def figure_key(name: str) -> str:
+    """Under which name a figure is logged: one that no table has."""
+    return f"figures/{name}"
 
 
 def drop_fragments(folder: Path, wandb_id: str) -> None:
@@ -169,6 +221,7 @@ def training_mirror(sweep: str, run: PlannedRun, mode: str, project: str, path: 
         mode,
         project,
         path,
+        against="flops",
         id=training_id(sweep, run),
         name=run.run_id,
         group=sweep,
@@ -187,27 +240,14 @@ def evaluated_summary(evaluated: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in evaluated.items() if key not in ("run_id", HASH_KEY)}
 
 
+def ended_summary(trained: dict[str, Any]) -> dict[str, Any]:
+    """How a run ended, from its train.json: for the tables of what went wrong."""
+    keys = ("status", "reason", "marks", "train_seconds", "peak_memory_bytes", "machine")
+    return {key: trained[key] for key in keys if trained.get(key) is not None}
+
+
 def run_config(run: PlannedRun) -> dict[str, Any]:
     model = vars(run.spec.model)
     spec = {key: value for key, value in vars(run.spec).items() if key not in ("model", "evaluation")}
     planned = {key: value for key, value in vars(run).items() if key != "spec"}
     return {**planned, **spec, "model": model}
-
-
-def track_sweep(plan: Plan, folder: SweepFolder, mode: str, project: str, results: dict[str, Any]) -> None:
-    """The sweep's own wandb run: law and forecast in its summary, the table of runs, figures, verdict."""
-    mirror = sweep_mirror(plan, mode, project, folder.path)
-    mirror.log_table_and_figures(results["columns"], results["rows"], sorted(folder.figures.glob("*.png")))
-    mirror.summarise(results["summary"])
-    mirror.finish()
-
-
-def sweep_mirror(plan: Plan, mode: str, project: str, path: Path) -> Mirror:
-    """The sweep's own wandb run, with its files in ``path``/wandb."""
-    return Mirror(
-        mode, project, path, id=sweep_id(plan), name=plan.name, group=plan.name, job_type="forecast", config=plan.config
-    )
-
-
-def sweep_id(plan: Plan) -> str:
-    return f"{plan.name}-forecast-{sha256_of(plan.to_json())[:8]}"

@@ -35,6 +35,7 @@ from sweep.provenance import code_sha256, library_versions, utc_now
 from sweep.ranks import connected, is_sharded, load_module, load_optimizer, number, together, whole_state
 from sweep.run_spec import PlannedRun
 from sweep.spec import MachineSpec
+from sweep.throughput import Peak, peak_memory_bytes, peak_of
 from sweep.tracking import Mirror
 
 log = logging.getLogger("sweep")
@@ -83,6 +84,7 @@ def train(
     order = training_order(num_code_windows, spec.seed, num_micro_windows)
     log_every = max(1, spec.num_steps // machine.log_rows_per_run)
     flops_per_token = run.flops / run.num_tokens
+    peak = peak_of(machine, fabric.device, fabric.world_size)
 
     def tokens_of(rows: NDArray[np.int64]) -> Tensor:
         return fabric.to_device(torch.from_numpy(windows(stream, rows, length)))
@@ -120,12 +122,13 @@ def train(
         if not math.isfinite(progress.loss_sum + grad_norm):
             reason = f"the training loss or its gradient was not finite at step {progress.step}"
             if fabric.is_global_zero:
-                _finish(folder, run, machine, "diverged", reason, progress)
+                _finish(folder, run, machine, peak, "diverged", reason, progress)
             return
         now = time.monotonic()
         if progress.step % log_every == 0 or progress.step == spec.num_steps:
             tokens = progress.step * spec.batch_tokens
             seconds = now - last_row
+            tokens_per_second = progress.loss_count * spec.batch_tokens / seconds
             row = {
                 "step": progress.step,
                 "tokens": tokens,
@@ -133,7 +136,10 @@ def train(
                 "train_loss_nats": progress.loss_sum / progress.loss_count,
                 "learning_rate": spec.learning_rate * multiplier,
                 "grad_norm": grad_norm,
-                "tokens_per_second": progress.loss_count * spec.batch_tokens / seconds,
+                "tokens_per_second": tokens_per_second,
+                "flops_per_second": tokens_per_second * flops_per_token,
+                "mfu": peak.utilisation(tokens_per_second * flops_per_token),
+                "peak_memory_bytes": peak_memory_bytes(fabric.device),
                 "interval_seconds": seconds,
                 "utc": utc_now(),
             }
@@ -154,7 +160,7 @@ def train(
     _save(fabric, folder, state, progress)
     if fabric.is_global_zero:
         shutil.rmtree(folder.compiled_whole.parent, ignore_errors=True)
-        _finish(folder, run, machine, "done", "", progress)
+        _finish(folder, run, machine, peak, "done", "", progress)
 
 
 def _parts_at_first(fabric: Fabric, batch_rows: int, rows_per_pass: int | None) -> int:
@@ -310,7 +316,13 @@ def _newest_state(run: PlannedRun, folder: RunFolder) -> Path | None:
 
 
 def _finish(
-    folder: RunFolder, run: PlannedRun, machine: MachineSpec, status: Status, reason: str, progress: _Progress
+    folder: RunFolder,
+    run: PlannedRun,
+    machine: MachineSpec,
+    peak: Peak,
+    status: Status,
+    reason: str,
+    progress: _Progress,
 ) -> None:
     rows = folder.rows()
     measured = [row for row in rows if "train_loss_nats" in row]
@@ -330,12 +342,15 @@ def _finish(
         "finished_utc": utc_now(),
         "train_loss_nats": measured[-1]["train_loss_nats"] if measured else None,
         "train_seconds": seconds,
+        "peak_memory_bytes": max(filter(None, (row.get("peak_memory_bytes") for row in measured)), default=None),
         "code_sha256": code_sha256(),
         "libraries": library_versions(),
         "machine": {
             "accelerator": machine.accelerator,
             "precision": machine.precision,
             **vars(devices_of(run, machine)),
+            "peak_flops_per_second": peak.flops_per_second,
+            "peak_from": peak.source,
             "host": platform.node(),
         },
     }

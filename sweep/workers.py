@@ -195,7 +195,7 @@ def _train_and_evaluate(run: PlannedRun, job: Job, devices: Devices, should_stop
 
     from sweep.evaluate import evaluate
     from sweep.solve import solve
-    from sweep.tracking import evaluated_summary, training_mirror
+    from sweep.tracking import ended_summary, evaluated_summary, training_mirror
     from sweep.train import Stopped, train
 
     # By role, never by what happens to be idle: thread counts can change the last bits of a sum.
@@ -207,6 +207,7 @@ def _train_and_evaluate(run: PlannedRun, job: Job, devices: Devices, should_stop
         should_stop = fenced(should_stop, folder.lease, job.holder)
     wandb_mode = job.wandb_mode if is_first else "disabled"
     mirror = training_mirror(job.plan.name, run, wandb_mode, job.machine.wandb_project, job.folder.path)
+    mirror.summarise({"status": "running", "reason": ""})
     try:
         if not folder.train.exists():
             train(run, folder, job.corpus, job.machine, mirror, should_stop, job.seal_sha256)
@@ -222,26 +223,32 @@ def _train_and_evaluate(run: PlannedRun, job: Job, devices: Devices, should_stop
         if capability is not None and folder.state().status == "done":
             counts = solve(run, folder, job.corpus, capability, should_stop)
             if counts is None:
-                raise Stopped
+                raise Stopped(f"{run.run_id} stopped while it was sampled")
             mirror.summarise(solved_summary(counts))
+        mirror.summarise(ended_summary(read_json(folder.train)))
         mirror.finish()
         return 0
-    except Stopped:
+    except Stopped as stop:
+        mirror.summarise({"status": "stopped", "reason": str(stop)})
         mirror.finish()
         return EXIT_STOPPED
     except Fenced as fence:
         return _leave(run, job, fence)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
-        if _disk_is_full(folder):
+        if disk_is_full := _disk_is_full(folder):
             reason = f"the disk that holds {folder.path} is full ({reason})"
         log.error("run %s failed: %s\n%s", run.run_id, reason, traceback.format_exc())
         lost = job.holder is not None and holder_of(folder.lease) != job.holder
-        if not is_first or lost or folder.train.exists():  # trained well: only the evaluation has to be made again
+        if not is_first or lost:
             return 1
         failure = {"run_id": run.run_id, "status": "failed", "reason": reason, "step": 0, "finished_utc": utc_now()}
-        with suppress(OSError):  # nothing can be written: the log has said why
-            write_json(folder.train, failure)
+        if not folder.train.exists():  # else it trained well: only the evaluation has to be made again
+            with suppress(OSError):  # nothing can be written: the log has said why
+                write_json(folder.train, failure)
+        if not disk_is_full:  # wandb writes to it too
+            mirror.summarise({key: failure[key] for key in ("status", "reason")})
+            mirror.finish(exit_code=1)
         return 1
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from sweep.folder import HASH_KEY, SweepFolder, read_json, write_json
 from sweep.run_spec import Plan, read_plan
-from sweep.tracking import sweep_id, training_id
+from sweep.sweep_run import sweep_id
+from sweep.tracking import training_id
 from tests import tiny
 from tests.wandb_stub import WandbStub
 
@@ -48,7 +49,9 @@ def test_every_row_arrives_once_and_a_second_sync_sends_nothing(copy: Path, stub
     assert stub.summary(training_id(plan_of(copy).name, target))["loss_nats"] == evaluated["loss_nats"]
     verdict = read_json(copy / "verdict.json")
     assert stub.summary(sweep_id(plan_of(copy)))["verdict"]["measured"] == pytest.approx(verdict["measured"])
-    assert {"runs", "forecast"} <= set(stub.rows(sweep_id(plan_of(copy)))[0])
+    assert [{"laws", "runs"} <= set(row) for row in stub.rows(sweep_id(plan_of(copy)))] == [True, True]
+    assert "figures/forecast" in stub.rows(sweep_id(plan_of(copy)))[1]
+    assert stub.num_sent["seal"] == 1
 
     stub.failure = 500  # it is not asked
     second = sync(copy)
@@ -64,7 +67,8 @@ def test_without_its_marks_a_sync_sends_no_row_again(copy: Path, stub: WandbStub
     assert "set aside" in again.stderr
     assert f"uploaded {len(plan_of(copy).runs) + 1} runs" in again.stdout
     assert on_server(copy, stub) == on_disk(copy)
-    assert len(stub.rows(sweep_id(plan_of(copy)))) == 1
+    assert len(stub.rows(sweep_id(plan_of(copy)))) == 2
+    assert len(stub.of_kind("seal")) == 1
 
 
 @pytest.mark.slow
@@ -95,19 +99,24 @@ def test_an_upload_that_is_broken_off_is_noticed_and_goes_on(
 def test_a_run_that_is_still_to_end_is_passed_over_and_named(copy: Path, stub: WandbStub) -> None:
     folder = SweepFolder(copy)
     run = plan_of(copy).fit_runs[0]
-    results = folder.run(run.run_id).train, folder.run(run.run_id).eval
+    results = folder.run(run.run_id).train, folder.run(run.run_id).eval, folder.verdict
     for path in results:
         path.rename(path.with_suffix(".later"))
     first = sync(copy)
     assert first.returncode == 0, first.stderr
     assert f"{run.run_id:<40} running: stopped after step" in first.stdout
+    assert f"{'finished':<40} no verdict yet, the forecast is uploaded" in first.stdout
     assert stub.steps(training_id(plan_of(copy).name, run)) == []
+    assert len(stub.rows(sweep_id(plan_of(copy)))) == 1
+    (seal,) = stub.of_kind("seal")  # the server's clock does not wait for the target
 
     for path in results:
         path.with_suffix(".later").rename(path)
     second = sync(copy)
     assert "passed over" not in second.stdout
     assert on_server(copy, stub) == on_disk(copy)
+    assert len(stub.rows(sweep_id(plan_of(copy)))) == 2
+    assert (stub.num_sent["seal"], stub.of_kind("seal")) == (1, [seal])
 
 
 @pytest.mark.slow

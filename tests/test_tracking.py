@@ -19,9 +19,11 @@ from typing import Any
 import pytest
 
 from sweep.folder import RunFolder, SweepFolder, read_json
-from sweep.pipeline import sweep_results
 from sweep.run_spec import read_plan
-from sweep.tracking import Mirror, decide_mode, track_sweep
+from sweep.sweep_run import show_sweep
+from sweep.tracking import Mirror, decide_mode, training_id
+from sweep.workers import Job, do_run
+from tests import tiny
 from tests.tiny import ROOT
 from tests.wandb_stub import WandbStub
 
@@ -72,7 +74,7 @@ def row_of(step: int) -> dict[str, float]:
 
 
 def start(function: Callable[..., None], *arguments: object) -> subprocess.Popen[str]:
-    code = f"from tests.test_tracking import {function.__name__}; {function.__name__}(*{arguments!r})"
+    code = f"from {function.__module__} import {function.__name__}; {function.__name__}(*{arguments!r})"
     return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
@@ -259,9 +261,30 @@ def test_a_server_that_fails_when_a_run_starts_leaves_it_offline(
     assert offline_steps(tmp_path) == steps_to(20)
 
 
+def fail_run(path: str, run_id: str) -> None:
+    """What a worker does with a run that can't be trained: there is no corpus."""
+    folder = SweepFolder(Path(path))
+    plan = read_plan(folder)
+    nothing: Any = None
+    job = Job(plan, folder, nothing, tiny.spec_of().machine, "online", None)
+    (run,) = (run for run in plan.runs if run.run_id == run_id)
+    print(json.dumps({"code": do_run(run, job, lambda: False)}))
+
+
+def test_a_run_that_fails_is_shown_as_failed_and_why(copy: Path, stub: WandbStub) -> None:
+    planned = read_plan(SweepFolder(copy)).fit_runs[0]
+    for path in SweepFolder(copy).run(planned.run_id).path.glob("*.json*"):
+        path.unlink()
+    assert run(fail_run, str(copy), planned.run_id)["code"] == 1
+    wandb_id = training_id("finished", planned)
+    failure = read_json(SweepFolder(copy).run(planned.run_id).train)
+    assert [stub.summary(wandb_id)[key] for key in ("status", "reason")] == ["failed", failure["reason"]]
+    assert stub.exit_codes[wandb_id] == 1
+
+
 def mirror_sweep(path: str) -> None:
     folder = SweepFolder(Path(path))
-    track_sweep(read_plan(folder), folder, "offline", PROJECT, sweep_results(folder, read_json(folder.verdict)))
+    show_sweep(read_plan(folder), folder, "offline", PROJECT)
     print("{}")
 
 

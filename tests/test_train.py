@@ -15,7 +15,7 @@ from sweep.folder import HASH_KEY, SweepFolder, read_json
 from sweep.run_spec import read_plan
 from tests import tiny
 
-_TIMES = ("utc", "interval_seconds", "tokens_per_second")
+_TIMES = ("utc", "interval_seconds", "tokens_per_second", "flops_per_second", "peak_memory_bytes")
 
 
 def measured(sweep: Path) -> dict[str, object]:
