@@ -78,21 +78,26 @@ def contamination_summary(contamination: dict[str, Any] | None) -> list[str]:
         rule = (
             "docstring and solution byte for byte"
             if methods["literal_problems"]
-            else f"a {methods['ngram_words']}-gram or {methods['substring_characters']} characters"
+            else f"by a {methods['ngram_words']}-gram or {methods['substring_characters']} characters"
         )
-        named = _some(sorted(hit_tasks(contamination)))
         lines.append(
-            f"{counts['hit_problems']} of {counts['problems']} problems ({contamination['problems']}) stand in the"
-            f" training data ({rule}){named}"
+            f"{_of(counts['hit_problems'], counts['problems'])} problems ({contamination['problems']}) stand in the"
+            f" training data, {rule}{_some(sorted(hit_tasks(contamination)))}"
         )
+    with_tokens = (
+        f" with {held_out['hit_tokens']:,} of {held_out['num_tokens']:,} tokens" if held_out["hit_tokens"] else ""
+    )
     lines.append(
-        f"{counts['hit_held_out_documents']} of {counts['held_out_documents']} held-out documents do, with"
-        f" {counts['hit_held_out_tokens']:,} of {held_out['num_tokens']:,} tokens"
-        f" ({methods['held_out_ngram_fraction']:.0%} of the {methods['ngram_words']}-grams, or a Jaccard index of"
-        f" {methods['held_out_similarity']:g} with one training document); the others share at most"
+        f"{_of(counts['hit_held_out_documents'], counts['held_out_documents'])} held-out documents{with_tokens} stand"
+        f" in the training data, by {methods['held_out_ngram_fraction']:.0%} of their {methods['ngram_words']}-grams or"
+        f" a Jaccard index of {methods['held_out_similarity']:g} with one training document; the others share at most"
         f" {held_out['largest_fraction_without_hit']:.0%} of theirs"
     )
     return lines
+
+
+def _of(hits: int, total: int) -> str:
+    return f"{hits or 'none'} of {total}"
 
 
 def _some(names: list[str], most: int = 5) -> str:

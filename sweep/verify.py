@@ -247,17 +247,20 @@ def summary(folder: SweepFolder, verdict: dict[str, Any]) -> str:
 
 
 def _quoted_lines(verdict: dict[str, Any]) -> list[str]:
-    """The numbers to quote: with and without what stands in the training data, the worse of the two."""
-    found = verdict["contamination"]
-    quoted = [f"loss {found['quoted_loss_nats']:.4f} ({_both(verdict['measured'], found['clean_loss_nats'], '.4f')})"]
-    if found.get("quoted_pass_rate") is not None:
+    """What stands in the training data and, if it is anything of the target's evaluation, the numbers to quote."""
+    found, measured = verdict["contamination"], verdict["measured"]
+    quoted = []
+    if found["clean_loss_nats"] not in (None, measured):
+        quoted.append(f"loss {found['quoted_loss_nats']:.4f} ({_both(measured, found['clean_loss_nats'], '.4f')})")
+    if found.get("clean_pass_rate") not in (None, found.get("pass_rate")):
         both = _both(found["pass_rate"], found["clean_pass_rate"], ".3f")
         quoted.append(f"mean pass rate {found['quoted_pass_rate']:.3f} ({both})")
-    return [f"  to quote  {', '.join(quoted)}", *(f"  contamination: {line}" for line in found["found"])]
+    lines = [f"  to quote  {', '.join(quoted)}"] if quoted else []
+    return [*lines, *(f"  {line}" for line in found["found"])]
 
 
-def _both(every: float, clean: float | None, form: str) -> str:
-    return f"{every:{form}} with, {'unknown' if clean is None else format(clean, form)} without what was trained on"
+def _both(every: float, clean: float, form: str) -> str:
+    return f"{every:{form}} with and {clean:{form}} without what stands in the training data"
 
 
 def _bucket_lines(buckets: list[dict[str, Any]]) -> list[str]:
