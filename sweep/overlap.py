@@ -15,13 +15,14 @@ import functools
 import string
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sweep.token_text import END_OF_DOCUMENT
 
-Hashes = NDArray[np.uint64]
+Hashes = NDArray[np.unsignedinteger[Any]]
 
 NOT_FOUND = np.iinfo(np.int64).max
 _SPACES = string.whitespace.encode()
@@ -31,12 +32,13 @@ _PUNCTUATION = bytes(byte for byte in _SYMBOLS if byte not in _SPACES)
 _UPPER, _LOWER = string.ascii_uppercase.encode(), string.ascii_lowercase.encode()
 _WORD_BYTES = bytes.maketrans(_SPACES + _UPPER, b" " * len(_SPACES) + _LOWER)
 
-# Of the hashes: they decide the speed, never the result. Odd numbers have an inverse modulo 2^64.
+# Of the hashes: they decide the speed, never the result. Odd numbers have an inverse modulo a power of two.
 _BYTE_VALUES = np.random.default_rng(0).integers(1 << 63, size=256, dtype=np.uint64)
+_CHARACTER_VALUES = (_BYTE_VALUES >> np.uint64(31)).astype(np.uint32)  # 32 bits: twice as many in a core's cache
 _BYTE_BASE, _WORD_BASE, _MIX = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 0xFF51AFD7ED558CCD
 _MODULUS = 1 << 64
 _BLOCK_BYTES = 1 << 16  # whose hashes stay in the cache of a core
-_TABLE_BITS = 4  # one in 16 places of the table is taken, so one in 16 hashes has to be looked up in the list
+_SPARE_BITS, _MOST_BITS = 7, 22  # one in 128 places of the table is taken, unless that is more than 4 MB
 
 
 def only_characters(text: bytes) -> bytes:
@@ -50,16 +52,18 @@ def only_words(text: bytes) -> bytes:
 
 
 def rolling_hashes(values: Hashes, length: int, base: int) -> Hashes:
-    """The sum over j of values[i + j] * base^(length - 1 - j) modulo 2^64, for every run of ``length`` values.
+    """The sum over j of values[i + j] * base^(length - 1 - j) for every run of ``length`` values.
 
-    By doubling: the hash of 2m values is that of the first m times base^m, plus that of the next m.
+    Modulo 2^64 or, for values of 32 bits, 2^32. By doubling: the hash of 2m values is that of the first m times base^m,
+    plus that of the next m.
     """
     if len(values) < length:
-        return np.empty(0, np.uint64)
+        return values[:0]
+    number, bits = values.dtype.type, 8 * values.dtype.itemsize
     done, result = 0, values
     part, part_hashes = 1, values  # hashes of runs of ``part`` values
     while True:
-        power = np.uint64(pow(base, part, _MODULUS))
+        power = number(pow(base, part, 1 << bits))
         if length & part:
             result = result[: len(part_hashes) - done] * power + part_hashes[done:] if done else part_hashes
             done += part
@@ -133,20 +137,17 @@ class Search:
         self._hash_H, starts = np.unique(hash_P[self._by_hash_P], return_index=True)
         self._bounds = np.append(starts, len(hash_P))
         self._is_open_H = np.ones(len(self._hash_H), bool)
-        bits = _TABLE_BITS + len(self._hash_H).bit_length()
-        self._shift = np.uint64(64 - bits)
+        bits = min(len(self._hash_H).bit_length() + _SPARE_BITS, _MOST_BITS)
+        self._shift = hash_P.dtype.type(8 * hash_P.dtype.itemsize - bits)
         self._may_be = np.zeros(1 << bits, bool)
-        self._may_be[self._places(self._hash_H)] = True
-
-    def _places(self, hashes: Hashes) -> NDArray[np.int64]:
-        return (hashes >> self._shift).view(np.int64)
+        self._may_be[self._hash_H >> self._shift] = True
 
     def look(self, hashes: Hashes, is_pattern: Callable[[int, int], bool], document_of: Callable[[int], int]) -> None:
         """Compare places of a text, in the order of its documents, with all patterns that were not found before.
 
         ``is_pattern(place, pattern)`` compares their bytes.
         """
-        candidates = np.flatnonzero(self._may_be[self._places(hashes)])
+        candidates = np.flatnonzero(np.take(self._may_be, hashes >> self._shift))
         if len(candidates) == 0:
             return
         number_H = np.minimum(np.searchsorted(self._hash_H, hashes[candidates]), len(self._hash_H) - 1)
@@ -204,7 +205,7 @@ class SubstringSearch:
         for beginning in np.unique(beginning_P).tolist():
             pattern_Q = np.flatnonzero(beginning_P == beginning)
             starts = b"".join(patterns[pattern][:beginning] for pattern in pattern_Q.tolist())
-            hashes = rolling_hashes(_BYTE_VALUES[np.frombuffer(starts, np.uint8)], beginning, _BYTE_BASE)
+            hashes = rolling_hashes(_CHARACTER_VALUES[np.frombuffer(starts, np.uint8)], beginning, _BYTE_BASE)
             self._searches.append((beginning, pattern_Q, Search(_mixed(hashes[::beginning]))))
 
     @property
@@ -221,7 +222,7 @@ class SubstringSearch:
         for beginning, pattern_Q, search in self._searches:
             mine = [self.patterns[pattern] for pattern in pattern_Q.tolist()]
             for start in range(0, len(text), _BLOCK_BYTES):
-                values = np.take(_BYTE_VALUES, bytes_B[start : start + _BLOCK_BYTES + beginning - 1])
+                values = np.take(_CHARACTER_VALUES, bytes_B[start : start + _BLOCK_BYTES + beginning - 1])
                 search.look(
                     _mixed(rolling_hashes(values, beginning, _BYTE_BASE)),
                     lambda place, pattern: text.startswith(mine[pattern], start + place),  # noqa: B023  (called at once)
@@ -231,7 +232,7 @@ class SubstringSearch:
 
 def _mixed(hashes: Hashes) -> Hashes:
     """High bits that depend on all characters: the last alone moves a sum's high bits little."""
-    return hashes * np.uint64(_MIX)
+    return hashes * np.uint32(_MIX & 0xFFFFFFFF)
 
 
 def _joined(texts: Iterable[bytes]) -> bytes:

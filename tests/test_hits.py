@@ -111,7 +111,7 @@ def test_planted_problems_are_found_and_near_misses_are_not(make: Make) -> None:
     train[14] += " " + text(words(20)[10:22])  # 12 words
     train[15] = broken(HUMAN_EVAL[30].prompt, 10**6)  # no words are left, but all characters
     train[16] = broken(HUMAN_EVAL[40].prompt, 50)  # runs of 49 characters
-    train[17] = HUMAN_EVAL[50].canonical_solution  # on its own it has fewer than 13 words
+    train[17] = str(HUMAN_EVAL[50].canonical_solution)  # on its own it has fewer than 13 words
     train[40] += f" {HUMAN_EVAL[3].prompt}"  # again: the first document counts
     found = find_hits(make(train, fillers(3, seed=1)), HUMAN_EVAL, is_micro=False)
     hits = {row["task_id"]: row for row in found["problem_rows"] if row["hit"]}
