@@ -198,6 +198,7 @@ def _quoted_loss(measured: dict[str, Any], contamination: dict[str, Any] | None)
     return {
         "clean_loss_nats": clean,
         "clean_tokens": measured["clean_tokens"] if clean is not None else None,
+        "clean_reason": "" if clean is not None else measured.get("clean_reason") or "measured with another search",
         "quoted_loss_nats": measured["loss_nats"] if clean is None else max(measured["loss_nats"], clean),
     }
 
@@ -256,6 +257,8 @@ def _quoted_lines(verdict: dict[str, Any]) -> list[str]:
         both = _both(found["pass_rate"], found["clean_pass_rate"], ".3f")
         quoted.append(f"mean pass rate {found['quoted_pass_rate']:.3f} ({both})")
     lines = [f"  to quote  {', '.join(quoted)}"] if quoted else []
+    if found["clean_loss_nats"] is None:
+        lines.append(f"  no loss without what stands in the training data: {found['clean_reason']}")
     return [*lines, *(f"  {line}" for line in found["found"])]
 
 

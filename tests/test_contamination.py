@@ -292,5 +292,6 @@ def test_a_sweep_from_before_the_search_is_still_judged(copy: Path) -> None:
     verdict = verify_sweep(folder)
     assert verdict["status"] == "judged", verdict
     assert verdict["contamination"]["clean_loss_nats"] is None
+    assert verdict["contamination"]["clean_reason"]
     assert verdict["contamination"]["quoted_loss_nats"] == verdict["measured"]
     assert "not searched" in summary(folder, verdict)
