@@ -187,7 +187,7 @@ def _measured(folder: SweepFolder, seal: dict[str, Any]) -> dict[str, Any]:
         "contamination": {
             "found": contamination_summary(contamination),
             **_quoted_loss(measured, contamination),
-            **(_overall_pass_rate(counts["problems"], capability.stop_at, hits) if capability and counts else {}),
+            **(overall_pass_rate(counts["problems"], capability.stop_at, hits) if capability and counts else {}),
         },
     }
 
@@ -203,7 +203,7 @@ def _quoted_loss(measured: dict[str, Any], contamination: dict[str, Any] | None)
     }
 
 
-def _overall_pass_rate(problems: dict[str, Any], stop_at: int, hits: frozenset[str]) -> dict[str, Any]:
+def overall_pass_rate(problems: dict[str, Any], stop_at: int, hits: frozenset[str]) -> dict[str, Any]:
     """The target's mean pass rate over all problems, without those that are hit, and the lower of the two."""
     tasks = sorted(problems)
     every, clean = measured_bucket(tasks, problems, stop_at), measured_clean(tasks, problems, stop_at, hits)
