@@ -47,6 +47,7 @@ bench: .venv/ready
 	$(BIN)/python -m benchmarks.keep_memory
 	$(BIN)/python -m benchmarks.scoring_speed
 	$(BIN)/python -m benchmarks.sampling_speed
+	$(BIN)/python -m benchmarks.contamination_speed
 	$(BIN)/python -m benchmarks.training_speed
 	$(BIN)/python -m benchmarks.sweep_overhead
 	$(BIN)/python -m benchmarks.cost_growth

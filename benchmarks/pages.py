@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from benchmarks import fit_pages, pass_pages, scoring_pages, slurm_pages
+from benchmarks import contamination_pages, fit_pages, pass_pages, scoring_pages, slurm_pages
 from benchmarks.drawing import figure, table
 from benchmarks.study import RESULTS, ROOT
 from sweep.folder import read_json
@@ -208,6 +208,10 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "scoring_differential": ("Verdicts beside the reference harness's", scoring_pages.scoring_differential),
     "scoring_memory": ("Memory over a million programs", scoring_pages.scoring_memory),
     "sampling_speed": ("Drawing samples beside another tool", scoring_pages.sampling_speed),
+    "contamination_speed": (
+        "Searching the training data for what is evaluated",
+        contamination_pages.contamination_speed,
+    ),
     "ablations": ("What each switch of the recipe is worth", ablations),
     "coordinate_check": ("Sizes over width and depth", coordinate_check),
     "sweep_overhead": ("What a sweep costs beside its trainings", sweep_overhead),

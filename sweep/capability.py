@@ -224,8 +224,12 @@ def sealed_part(found: dict[str, Any]) -> dict[str, Any]:
 # ---- the comparison -----------------------------------------------------------------------------
 
 
-def judge_buckets(buckets: list[dict[str, Any]], target: dict[str, Any], stop_at: int) -> list[dict[str, Any]]:
+def judge_buckets(
+    buckets: list[dict[str, Any]], target: dict[str, Any], stop_at: int, hits: frozenset[str] = frozenset()
+) -> list[dict[str, Any]]:
     """Predicted against measured per sealed bucket; ``target`` is the ``problems`` part of the target's counts.
+
+    Measured once more without the problems ``hits``, which stand in the training data; the lower pass rate is quoted.
 
     Both halves of the target's samples count: nothing was chosen by them. ``inside_interval`` allows for the
     sampling noise of the measurement, which the sealed interval does not know: both add up as squares.
@@ -235,7 +239,9 @@ def judge_buckets(buckets: list[dict[str, Any]], target: dict[str, Any], stop_at
         measured = measured_bucket(bucket["tasks"], target, stop_at)
         inside = _inside(bucket, measured) if bucket["forecastable"] else None
         said = {key: bucket[key] for key in ("bucket", "forecastable", "level", *PREDICTED)}
-        rows.append({**said, **measured, "inside_interval": inside})
+        rows.append(
+            {**said, **measured, **measured_clean(bucket["tasks"], target, stop_at, hits), "inside_interval": inside}
+        )
     return rows
 
 
@@ -250,6 +256,22 @@ def _inside(bucket: dict[str, Any], measured: dict[str, Any]) -> bool | None:
     if measured["never_solved"] and value <= high:
         return None
     return bool(low <= value <= high)
+
+
+def measured_clean(
+    tasks: list[str], target: dict[str, Any], stop_at: int, hits: frozenset[str]
+) -> dict[str, float | int | None]:
+    """Both measures without the problems that are hit, None where none is left, and the lower pass rate of the two."""
+    every, left = (
+        measured_bucket(some, target, stop_at) for some in (tasks, [task for task in tasks if task not in hits])
+    )
+    known = [each["pass_rate_measured"] for each in (every, left) if each["pass_rate_measured"] is not None]
+    return {
+        "hit_problems": len(hits.intersection(tasks)),
+        "clean_measured": left["measured"],
+        "clean_pass_rate_measured": left["pass_rate_measured"],
+        "quoted_pass_rate": min(known, default=None),
+    }
 
 
 def measured_bucket(tasks: list[str], target: dict[str, Any], stop_at: int) -> dict[str, Any]:

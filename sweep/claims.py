@@ -8,7 +8,8 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from sweep.capability import PREDICTED, capability_of, forecast_passes, sealed_part, wrong_passes
+from sweep.capability import NONE, PREDICTED, capability_of, forecast_passes, sealed_part, wrong_passes
+from sweep.contamination import clean_loss_of, read_contamination
 from sweep.folder import RunFolder, SweepFolder, read_json
 from sweep.forecast import forecast
 from sweep.ladder import make_ladder
@@ -31,6 +32,7 @@ def wrong_records(plan: Plan, records: list[Record], folder: SweepFolder) -> lis
     Where a run's own folder is left out, as a published forecast may do, its row is compared with the plan alone.
     """
     by_id = {record.run_id: record for record in records}
+    contamination = read_contamination(folder)
     reasons = [f"records.csv has a run that is not planned: {run_id}" for run_id in by_id.keys() - _ids(plan)]
     for run in plan.runs:
         record = by_id.get(run.run_id)
@@ -40,13 +42,30 @@ def wrong_records(plan: Plan, records: list[Record], folder: SweepFolder) -> lis
         row, expected = asdict(record), planned_fields(run)
         evaluated = folder.run(run.run_id).eval
         if run.role == "fit" and evaluated.exists():
-            expected |= {key: read_json(evaluated)[key] for key in MEASURED} | {"status": "done"}
+            measured = read_json(evaluated)
+            expected |= {key: measured[key] for key in MEASURED} | {"status": "done"}
+            expected["clean_loss_nats"] = clean_loss_of(measured, contamination)
         reasons += [
             f"records.csv has {key} = {row[key]} for run {run.run_id}, its own files say {value}"
             for key, value in expected.items()
             if row[key] != value
         ]
     return reasons
+
+
+def wrong_contamination(plan: Plan, folder: SweepFolder) -> list[str]:
+    """Signs that contamination.json, if there is one, is not of this plan's data and problems."""
+    contamination = read_contamination(folder)
+    if contamination is None:
+        return []
+    spec = capability_of(plan)
+    said = {key: contamination[key] for key in ("corpus_sha256", "problems")}
+    found = {"corpus_sha256": plan.corpus["sha256"], "problems": NONE if spec is None else spec.problems}
+    return [
+        f"contamination.json is of {key} {said[key]}, the plan's is {found[key]}"
+        for key in said
+        if said[key] != found[key]
+    ]
 
 
 def _ids(plan: Plan) -> set[str]:

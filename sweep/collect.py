@@ -3,14 +3,15 @@
 from typing import Any
 
 from sweep.capability import capability_of, gather_passes
+from sweep.contamination import clean_loss_of, read_contamination
 from sweep.errors import SweepError
 from sweep.folder import RunFolder, SweepFolder, read_json, write_json
 from sweep.records import MEASURED, Record, planned_fields, write_records
 from sweep.run_spec import Plan, PlannedRun
 
 
-def record_of(run: PlannedRun, folder: RunFolder) -> Record:
-    """The row of one run.
+def record_of(run: PlannedRun, folder: RunFolder, contamination: dict[str, Any] | None) -> Record:
+    """The row of one run; ``contamination`` is what its loss without hits has to rest on.
 
     Raises:
         CorruptFile: one of its files is damaged.
@@ -32,6 +33,7 @@ def record_of(run: PlannedRun, folder: RunFolder) -> Record:
         train_seconds=train.get("train_seconds"),
         eval_sha256=measured.get("content_sha256"),
         code_sha256=train.get("code_sha256"),
+        clean_loss_nats=clean_loss_of(measured, contamination),
     )
 
 
@@ -47,7 +49,8 @@ def collect(plan: Plan, folder: SweepFolder) -> list[Record]:
             "records.csv as the seal found it",
             "nothing: python -m sweep.status shows the runs' state now; another forecast needs another name",
         )
-    records = [record_of(run, folder.run(run.run_id)) for run in plan.runs]
+    contamination = read_contamination(folder)
+    records = [record_of(run, folder.run(run.run_id), contamination) for run in plan.runs]
     write_records(records, folder.records)
     capability = capability_of(plan)
     if capability is not None:

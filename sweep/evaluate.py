@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sweep.clean import clean_losses, clean_places
 from sweep.data import Corpus, num_windows, windows
 from sweep.folder import RunFolder, write_json
 from sweep.run_spec import PlannedRun
@@ -29,8 +30,16 @@ _ROWS_PER_PASS = 32
 _PROBE_SEED = 0
 
 
-def evaluate(run: PlannedRun, folder: RunFolder, corpus: Corpus, machine: MachineSpec) -> dict[str, Any]:
+def evaluate(
+    run: PlannedRun,
+    folder: RunFolder,
+    corpus: Corpus,
+    machine: MachineSpec,
+    contamination: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """Measure the run's final weights and write ``eval.json``.
+
+    The loss is given a second time without the held-out documents that ``contamination`` (of contamination.json) names.
 
     Raises:
         CorruptFile: the checkpoint is damaged.
@@ -45,11 +54,16 @@ def evaluate(run: PlannedRun, folder: RunFolder, corpus: Corpus, machine: Machin
         ]
         return torch.cat(parts).double().cpu().numpy()
 
-    held_out = held_out_windows(corpus, evaluation, spec.model.context_length)
+    length = spec.model.context_length
+    rows = held_out_rows(corpus, evaluation, length)
+    held_out = windows(corpus.stream("held_out"), rows, length)
     losses_BT = losses(held_out)
+    places_BT = rows[:, None] * length + np.arange(1, length + 1)
+    is_clean_BT = None if contamination is None else clean_places(corpus, contamination, places_BT)
     result = {
         "run_id": run.run_id,
         **summarise_losses(losses_BT, held_out[:, 1:], corpus.token_bytes(), evaluation.position_bins),
+        **clean_losses(losses_BT, is_clean_BT, contamination),
         **split_by_repetition(losses_BT, held_out),
         **copy_scores(losses(copy_probe(corpus, evaluation)), evaluation.copy_length),
     }
@@ -66,12 +80,10 @@ def token_losses(model: torch.nn.Module, tokens: Tensor) -> Tensor:
     return losses.view(targets_BT.shape)
 
 
-def held_out_windows(corpus: Corpus, evaluation: EvaluationSpec, length: int) -> NDArray[np.int64]:
-    """Windows spread evenly over the held-out stream, so every held-out package is in it."""
-    stream = corpus.stream("held_out")
-    available, wanted = num_windows(len(stream), length), evaluation.held_out_tokens // length
-    rows = np.linspace(0, available - 1, wanted).astype(np.int64)
-    return windows(stream, rows, length)
+def held_out_rows(corpus: Corpus, evaluation: EvaluationSpec, length: int) -> NDArray[np.int64]:
+    """Numbers of windows spread evenly over the held-out stream, so every held-out package is in it."""
+    available, wanted = num_windows(len(corpus.stream("held_out")), length), evaluation.held_out_tokens // length
+    return np.linspace(0, available - 1, wanted).astype(np.int64)
 
 
 def summarise_losses(

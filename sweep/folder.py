@@ -1,8 +1,8 @@
 """A sweep's folder on disk: the names of its files, and the only ways they are written and read.
 
     sweeps/<name>/
-      plan.json  records.csv  passes.json  optimum.json  fit.json  seal.json  verdict.json  report.html
-      figures/  wandb/  slurm/
+      plan.json  contamination.json  records.csv  passes.json  optimum.json  fit.json  seal.json  verdict.json
+      report.html  figures/  wandb/  slurm/
       runs/<run_id>/  metrics.jsonl  checkpoint/  train.json  eval.json  samples.jsonl.gz  counts.json
 
 Files are written whole under another name and renamed, so a reader never sees half of one. Each
@@ -240,6 +240,10 @@ class SweepFolder:
         return self.path / "plan.json"
 
     @property
+    def contamination(self) -> Path:
+        return self.path / "contamination.json"
+
+    @property
     def records(self) -> Path:
         return self.path / "records.csv"
 
@@ -261,8 +265,8 @@ class SweepFolder:
 
     @property
     def sealed_files(self) -> list[Path]:
-        """What a seal rests on; counts of samples only where there are some."""
-        return [self.plan, self.records, self.fit, *([self.passes] if self.passes.exists() else [])]
+        """What a seal rests on; counts of samples only where there are some, and what an older sweep did not have."""
+        return [self.plan, self.records, self.fit, *(p for p in (self.passes, self.contamination) if p.exists())]
 
     @property
     def verdict(self) -> Path:

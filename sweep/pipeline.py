@@ -5,6 +5,7 @@ and a finished run in a sweep beside this one (same id, so same result) is taken
 """
 
 import logging
+import os
 import shlex
 import shutil
 import sys
@@ -21,6 +22,7 @@ from sweep.errors import SweepError
 from sweep.fit import fit_folder
 from sweep.folder import HASH_KEY, CorruptFile, SweepFolder, locked, read_json
 from sweep.forecast_text import summary as fit_summary
+from sweep.hits import prepare_contamination
 from sweep.optimum import find_optimum
 from sweep.optimum import summary as optimum_summary
 from sweep.pending import check_disk, pending, refuse_failures, take_over
@@ -59,6 +61,7 @@ def run_pipeline(spec: SweepSpec) -> int:
         plan = make_plan(spec, corpus.info)
         check_disk([run for run in plan.runs if not folder.run(run.run_id).eval.exists()], folder)
         freeze_plan(plan, folder)
+        prepare_contamination(plan, folder, corpus, spec.machine.num_workers or os.cpu_count() or 1)
         if spec.machine.slurm is not None:
             return _submit(plan, folder, corpus, spec.machine)
         refuse_queued(folder)  # two machines would train one run

@@ -5,7 +5,7 @@ A value that is missing is an empty cell, and ``reason`` says why; it is never a
 
 import csv
 import io
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,8 @@ class Record:
     train_seconds: float | None
     eval_sha256: str | None
     code_sha256: str | None
+    # Columns that older tables lack have a default.
+    clean_loss_nats: float | None = None  # loss without the held-out documents that stand in the training data
 
 
 MEASURED = (
@@ -119,7 +121,8 @@ def _parse(row: dict[str, str]) -> Record:
             return text
         return int(text) if kind is int else float(text)
 
-    return Record(**{field.name: value(field.name, field.type) for field in fields(Record)})  # type: ignore[arg-type]
+    known = [field for field in fields(Record) if field.name in row or field.default is MISSING]
+    return Record(**{field.name: value(field.name, field.type) for field in known})  # type: ignore[arg-type]
 
 
 def fitted_records(records: list[Record]) -> list[Record]:

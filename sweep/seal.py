@@ -2,9 +2,9 @@
 
     python -m sweep.seal sweeps/NAME
 
-Reads plan.json, records.csv, passes.json and fit.json, writes seal.json: the predictions with their intervals, what
-they assume, and the hashes of all that they rest on. The target's first row of metrics.jsonl then names the
-seal's own hash, so neither can be exchanged later without the other.
+Reads plan.json, contamination.json, records.csv, passes.json and fit.json, writes seal.json: the predictions with
+their intervals, what they assume, and the hashes of all that they rest on. The target's first row of metrics.jsonl
+then names the seal's own hash, so neither can be exchanged later without the other.
 """
 
 import argparse
@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from sweep.capability import sealed_part
-from sweep.claims import above_cut_off, does_not_follow, has_started, wrong_capability, wrong_records
+from sweep.claims import (
+    above_cut_off,
+    does_not_follow,
+    has_started,
+    wrong_capability,
+    wrong_contamination,
+    wrong_records,
+)
+from sweep.contamination import contamination_counts, read_contamination
 from sweep.errors import SweepError, run_main
 from sweep.folder import HASH_KEY, CorruptFile, SweepFolder, open_sweep, read_json, sha256_of_file, write_json
 from sweep.provenance import code_version, library_versions, utc_now
@@ -65,6 +73,7 @@ def seal_sweep(folder: SweepFolder) -> dict[str, Any]:
         *above_cut_off(plan, records),
         *does_not_follow(fit, fit["phase"]["phase"], plan, records),
         *wrong_capability(capability, plan, folder),
+        *wrong_contamination(plan, folder),
     ]
     if wrong:
         raise SweepError(
@@ -82,6 +91,7 @@ def seal_sweep(folder: SweepFolder) -> dict[str, Any]:
         **{key: fit[key] for key in FROM_FIT},
         "cut_off": {"max_flops_fraction": plan.fit.max_flops_fraction, "largest_fitted_flops": largest},
         "pass_rates": capability,
+        "contamination": contamination_counts(read_contamination(folder)),
         "phase_assumed": fit["phase"]["phase"],
         "falsified_by": "a measured loss outside the interval, or a target in another phase than the ladder",
         "code": code_version(),

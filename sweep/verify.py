@@ -11,8 +11,22 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sweep.capability import capability_of, judge_buckets, read_counts, sealed_part
-from sweep.claims import above_cut_off, does_not_follow, has_started, wrong_capability, wrong_records
+from sweep.capability import capability_of, judge_buckets, measured_bucket, measured_clean, read_counts, sealed_part
+from sweep.claims import (
+    above_cut_off,
+    does_not_follow,
+    has_started,
+    wrong_capability,
+    wrong_contamination,
+    wrong_records,
+)
+from sweep.contamination import (
+    clean_loss_of,
+    contamination_counts,
+    contamination_summary,
+    hit_tasks,
+    read_contamination,
+)
 from sweep.errors import SweepError, run_main
 from sweep.folder import HASH_KEY, CorruptFile, SweepFolder, open_sweep, read_json, sha256_of_file, write_json
 from sweep.phase import phase_name
@@ -83,6 +97,9 @@ def _wrong(folder: SweepFolder, seal: dict[str, Any]) -> list[str]:
     if seal["target_run_id"] != plan.target.run_id:
         reasons.append("altered: the seal's target is not the plan's")
     reasons += [f"altered: {reason}" for reason in wrong_records(plan, records, folder)]
+    reasons += [f"altered: {reason}" for reason in wrong_contamination(plan, folder)]
+    if seal.get("contamination") != contamination_counts(read_contamination(folder)):
+        reasons.append("altered: the seal's counts of contamination are not those of contamination.json")
     reasons += above_cut_off(plan, records)
     if seal["pass_rates"] != (fit["capability"] and sealed_part(fit["capability"])):
         reasons.append("altered: the pass rates of the seal are not those of fit.json")
@@ -136,6 +153,8 @@ def _measured(folder: SweepFolder, seal: dict[str, Any]) -> dict[str, Any]:
         return {"status": "waiting", "reasons": ["the target is trained, not sampled to the end yet"]}
     loss = measured["loss_nats"]
     phase = phase_name(measured["copy_score_nats"], plan.fit.copying_nats)
+    contamination = read_contamination(folder)
+    hits = hit_tasks(contamination)
     inside = seal["low"] <= loss <= seal["high"]
     same_phase = phase == seal["phase_assumed"]
     return {
@@ -161,10 +180,37 @@ def _measured(folder: SweepFolder, seal: dict[str, Any]) -> dict[str, Any]:
         "eval_sha256": measured[HASH_KEY],
         "counts_sha256": counts[HASH_KEY] if counts is not None else None,
         "pass_rates": (
-            judge_buckets(seal["pass_rates"]["buckets"], counts["problems"], capability.stop_at)
+            judge_buckets(seal["pass_rates"]["buckets"], counts["problems"], capability.stop_at, hits)
             if capability is not None and counts is not None
             else None
         ),
+        "contamination": {
+            "found": contamination_summary(contamination),
+            **_quoted_loss(measured, contamination),
+            **(overall_pass_rate(counts["problems"], capability.stop_at, hits) if capability and counts else {}),
+        },
+    }
+
+
+def _quoted_loss(measured: dict[str, Any], contamination: dict[str, Any] | None) -> dict[str, Any]:
+    """The target's loss without the held-out documents that are hit, and the higher of the two losses."""
+    clean = clean_loss_of(measured, contamination)
+    return {
+        "clean_loss_nats": clean,
+        "clean_tokens": measured["clean_tokens"] if clean is not None else None,
+        "clean_reason": "" if clean is not None else measured.get("clean_reason") or "measured with another search",
+        "quoted_loss_nats": measured["loss_nats"] if clean is None else max(measured["loss_nats"], clean),
+    }
+
+
+def overall_pass_rate(problems: dict[str, Any], stop_at: int, hits: frozenset[str]) -> dict[str, Any]:
+    """The target's mean pass rate over all problems, without those that are hit, and the lower of the two."""
+    tasks = sorted(problems)
+    every, clean = measured_bucket(tasks, problems, stop_at), measured_clean(tasks, problems, stop_at, hits)
+    return {
+        "pass_rate": every["pass_rate_measured"],
+        "clean_pass_rate": clean["clean_pass_rate_measured"],
+        "quoted_pass_rate": clean["quoted_pass_rate"],
     }
 
 
@@ -198,7 +244,26 @@ def summary(folder: SweepFolder, verdict: dict[str, Any]) -> str:
     ]
     if not verdict["phase_as_assumed"]:
         lines.append(f"  the target is in another phase than the ladder: {verdict['phase']}")
-    return "\n".join([*lines, *_bucket_lines(verdict["pass_rates"] or [])])
+    return "\n".join([*lines, *_bucket_lines(verdict["pass_rates"] or []), *_quoted_lines(verdict)])
+
+
+def _quoted_lines(verdict: dict[str, Any]) -> list[str]:
+    """What stands in the training data and, if it is anything of the target's evaluation, the numbers to quote."""
+    found, measured = verdict["contamination"], verdict["measured"]
+    quoted = []
+    if found["clean_loss_nats"] not in (None, measured):
+        quoted.append(f"loss {found['quoted_loss_nats']:.4f} ({_both(measured, found['clean_loss_nats'], '.4f')})")
+    if found.get("clean_pass_rate") not in (None, found.get("pass_rate")):
+        both = _both(found["pass_rate"], found["clean_pass_rate"], ".3f")
+        quoted.append(f"mean pass rate {found['quoted_pass_rate']:.3f} ({both})")
+    lines = [f"  to quote  {', '.join(quoted)}"] if quoted else []
+    if found["clean_loss_nats"] is None:
+        lines.append(f"  no loss without what stands in the training data: {found['clean_reason']}")
+    return [*lines, *(f"  {line}" for line in found["found"])]
+
+
+def _both(every: float, clean: float, form: str) -> str:
+    return f"{every:{form}} with and {clean:{form}} without what stands in the training data"
 
 
 def _bucket_lines(buckets: list[dict[str, Any]]) -> list[str]:

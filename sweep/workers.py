@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 
 from sweep.capability import capability_of, problems_of, solved_summary
+from sweep.contamination import read_contamination
 from sweep.data import Corpus
 from sweep.devices import Devices, devices_of, fork_ranks
 from sweep.folder import RunFolder, SweepFolder, locked, read_json, write_json
@@ -217,7 +218,11 @@ def _train_and_evaluate(run: PlannedRun, job: Job, devices: Devices, should_stop
             return 0
         if folder.state().status != "diverged":
             evaluated = folder.eval.exists()  # and only samples are missing
-            result = read_json(folder.eval) if evaluated else evaluate(run, folder, job.corpus, job.machine)
+            result = (
+                read_json(folder.eval)
+                if evaluated
+                else evaluate(run, folder, job.corpus, job.machine, read_contamination(job.folder))
+            )
             mirror.summarise(evaluated_summary(result))
         capability = capability_of(job.plan)
         if capability is not None and folder.state().status == "done":
