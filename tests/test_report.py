@@ -372,4 +372,26 @@ def test_data_is_shown_whatever_is_counted_of_it(tmp_path: Path) -> None:
     shown = [element.text for element in page.all("dd", "data")]
     assert shown == ["ab", "300"]  # of the plan's corpus and of its settings
     assert [cell.text for cell in page.all("td", "data")] == ["a", ""]
-    assert "Not looked for" in " ".join(p.text for p in page.all("p", "data"))
+    assert "was not searched" in " ".join(p.text for p in page.all("p", "data"))
+
+
+def test_what_stands_in_the_training_data_is_shown_with_the_worse_number(copy: SweepFolder) -> None:
+    methods: dict[str, Any] = {"literal_problems": False, "ngram_words": 13, "substring_characters": 50}
+    methods |= {"held_out_ngram_fraction": 0.5, "held_out_similarity": 0.7}
+    row: dict[str, Any] = {"task_id": "T/3", "ngrams": 9, "ngram_hits": 2, "substrings": 3, "substring_hits": 1, "hit": True}
+    held_out: dict[str, Any] = {"num_documents": 7, "num_tokens": 40, "hit_tokens": 0, "hit_documents": []}
+    found: dict[str, Any] = {"corpus_sha256": "ab", "problems": "planted", "methods": methods}
+    found |= {"problem_rows": [{**row, "document_name": "a.py"}]}
+    write_json(copy.contamination, {**found, "held_out": {**held_out, "largest_fraction_without_hit": 0.25}})
+    verdict = read_json(copy.verdict)
+    numbers = {"clean_loss_nats": 9.25, "quoted_loss_nats": 9.25}
+    numbers |= {"pass_rate": 0.75, "clean_pass_rate": 0.5, "quoted_pass_rate": 0.5}
+    altered(copy, contamination={**verdict["contamination"], **numbers})
+    page = page_of(copy)
+    cells = [cell.text for cell in page.all("td", "data")]
+    assert cells[-11:-8] == ["T/3", "2 of 9 n-grams, 1 of 3 substrings", "a.py"]
+    assert cells[-8:] == [
+        *("loss, nats per token", f"{verdict['measured']:.4f}", "9.2500", "9.2500"),
+        *("mean pass rate", "75.0%", "50.0%", "50.0%"),
+    ]
+    assert "1 of 1 problems (planted) stand in the training data" in " ".join(p.text for p in page.all("p", "data"))

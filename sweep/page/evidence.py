@@ -43,6 +43,7 @@ class Evidence:
     passes: Content | None
     seal: Content | None
     verdict: Content | None
+    contamination: Content | None
     damaged: dict[str, str]  # file's name: what is wrong with it
 
     @property
@@ -86,6 +87,7 @@ def read_evidence(folder: SweepFolder) -> Evidence:
         passes=read(folder.passes),
         seal=read(folder.seal),
         verdict=read(folder.verdict),
+        contamination=read(folder.contamination),
         damaged=damaged,
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from sweep.contamination import contamination_summary
 from sweep.page import run_table, tables
 from sweep.page.evidence import Evidence, counted
 from sweep.page.headline import headline, warnings
@@ -44,6 +45,10 @@ def render(evidence: Evidence, plots: dict[str, list[Plot]]) -> str:
         flops_shared=evidence.plan.flops_shared,
         corpus=tables.corpus_tables(evidence.plan.corpus),
         corpus_facts=tables.corpus_facts(evidence.plan.corpus, evidence.plan.config.get("data", {})),
+        contamination_found=contamination_summary(evidence.contamination),
+        contamination=tables.contamination_tables(evidence.contamination, evidence.verdict)
+        if evidence.contamination is not None
+        else [],
         verify_command=tables.verify_command(evidence),
         launch_command=tables.launch_command(evidence),
         fit=evidence.fit,
@@ -112,6 +117,7 @@ def _missing(evidence: Evidence) -> dict[str, str]:
             else "The forecast is not sealed: either that was not asked for yet, or the target had been started before,"
             " here or in a sweep beside this one, and what was found is a backtest.",
         ),
+        "contamination": why("contamination.json", ""),
         "capability": "The runs of this sweep are not sampled (capability=none)."
         if not_sampled
         else why("fit.json", f"Pass rates are not fitted yet. {ladder}"),

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sweep.capability import FIT_HALF
+from sweep.contamination import contamination_rows
 from sweep.folder import HASH_KEY
 from sweep.laws import Law
 from sweep.page.evidence import Content, Evidence
@@ -87,6 +88,28 @@ def backtests_table(fit: Content) -> Table:
 def sensitivity_table(fit: Content) -> Table:
     rows = ((row["change"], number(row["prediction"]), f"{row['by']:+.2%}") for row in fit["what_would_change_it"])
     return table(("what would change it", "forecast", "by"), rows)
+
+
+# ---- contamination ----------------------------------------------------------------------------
+
+
+def contamination_tables(contamination: Content, verdict: Content | None) -> list[Table]:
+    """Each hit, and the target's numbers without the hits beside those that were forecast; either may be empty."""
+    hits = table(("what", "by", "stands in"), contamination_rows(contamination))
+    found = (verdict or {}).get("contamination") or {}
+    pairs = (("loss, nats per token", "loss_nats", ".4f"), ("mean pass rate", "pass_rate", ".1%"))
+    rows = [
+        (
+            name,
+            number((verdict or {}).get("measured") if key == "loss_nats" else found[key], form),
+            number(found[f"clean_{key}"], form),
+            number(found[f"quoted_{key}"], form),
+        )
+        for name, key, form in pairs
+        if f"quoted_{key}" in found
+    ]
+    numbers = table(("of the target", "with the hits, as forecast", "without them", "the worse, to be quoted"), rows)
+    return [drawn for drawn in (hits, numbers) if drawn.rows]
 
 
 # ---- pass rates -------------------------------------------------------------------------------
