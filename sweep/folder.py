@@ -269,6 +269,11 @@ class SweepFolder:
         return self.path / "verdict.json"
 
     @property
+    def published(self) -> Path:
+        """In a published forecast: what was copied and when. Nothing else is written there afterwards."""
+        return self.path / "published.json"
+
+    @property
     def report(self) -> Path:
         return self.path / "report.html"
 
