@@ -119,8 +119,13 @@ def gather_passes(plan: Plan, spec: CapabilitySpec, folder: SweepFolder) -> dict
     for run in plan.fit_runs:
         counts = read_counts(folder, run.run_id)
         if counts is not None and folder.run(run.run_id).state().status == "done":
-            runs[run.run_id] = {"counts_sha256": counts[HASH_KEY], "problems": counts["problems"]}
+            runs[run.run_id] = {"counts_sha256": counts[HASH_KEY], "problems": _gathered(counts["problems"])}
     return {"stop_at": spec.stop_at, "problems_sha256": problems_sha256(problems_of(spec).values()), "runs": runs}
+
+
+def _gathered(problems: dict[str, Any]) -> dict[str, Any]:
+    """What of a run's counts the forecast needs: passes.json is published."""
+    return {task: {key: row[key] for key in ("n", "c", "canonical_nats")} for task, row in problems.items()}
 
 
 def wrong_passes(plan: Plan, passes: dict[str, Any], folder: SweepFolder) -> list[str]:
@@ -132,7 +137,7 @@ def wrong_passes(plan: Plan, passes: dict[str, Any], folder: SweepFolder) -> lis
         # A published forecast may leave the runs' own folders out.
         if path.exists():
             counts = read_json(path)
-            if counts[HASH_KEY] != row["counts_sha256"] or counts["problems"] != row["problems"]:
+            if counts[HASH_KEY] != row["counts_sha256"] or _gathered(counts["problems"]) != row["problems"]:
                 reasons.append(f"passes.json has other counts for run {run_id} than its own files")
     return reasons
 
