@@ -80,11 +80,11 @@ class Published:
 def read_published(forecasts: Path) -> list[Published]:
     """Every published forecast, the oldest first. Raises CorruptFile."""
     found = []
-    for path in sorted(forecasts.glob("*/seal.json")):
+    for path in forecasts.glob("*/seal.json"):
         folder = SweepFolder(path.parent)
         verdict = read_json(folder.verdict) if folder.verdict.exists() else {"status": "waiting", "reasons": []}
         found.append(Published(folder, read_json(folder.seal), read_json(folder.fit), verdict))
-    return found
+    return sorted(found, key=lambda published: (published.seal["sealed_utc"], published.name))
 
 
 def loss_claims(published: Published) -> list[Claim]:
@@ -309,7 +309,7 @@ def draw_buckets(claims: list[BucketClaim], path: Path) -> None:
 
 def draw_errors(claims: list[Claim], path: Path) -> None:
     """|error| against the extrapolation ratio, with what others have published."""
-    _, (axes,) = _grid(1)
+    figure, (axes,) = _grid(1)
     for word, face, label in (("held", TARGET, "held"), ("**missed**", "white", "missed")):
         here = [claim for claim in claims if claim.word == word and claim.error is not None]
         y = [max(100 * abs(claim.error or 0), 0.01) for claim in here]
@@ -320,10 +320,11 @@ def draw_errors(claims: list[Claim], path: Path) -> None:
     for (name, ratio, error, _), marker in zip(ANCHORS, "DX", strict=True):
         axes.scatter([ratio], [100 * error], marker=marker, s=40, color=MEASURED, label=name)
     axes.axvline(GPT4_RATIO, color=LAW, lw=1, ls="--", label="GPT-4 report: no number given")
-    axes.set(xscale="log", yscale="log", xlim=(10, 20_000), ylim=(0.009, 30))
+    axes.set(xscale="log", yscale="log", xlim=(8, 20_000), ylim=(0.009, 30))
     axes.set_xlabel("target's compute over that of the largest fitted run", fontsize=8)
     axes.set_ylabel("|error| of the loss forecast (%)", fontsize=8)
-    axes.legend(frameon=False, fontsize=7, loc="upper left")
+    figure.set_size_inches(7.2, 3.4)
+    figure.legend(frameon=False, fontsize=7, loc="outside right upper")
     _save(path)
 
 

@@ -48,7 +48,8 @@ class Refit:
         """Whether the claim still stands with the code at hand, to within ``TOLERANCE``."""
         if not self.half_width:
             return True
-        pairs = [(self.said[key], self.found.get(key)) for key in _MOVES if self.said.get(key) is not None]
+        computed = [key for key in _MOVES if self.said.get(key) is not None and key in self.found]
+        pairs = [(self.said[key], self.found[key]) for key in computed]
         if self.said.get("tasks") != self.found.get("tasks") or any(found is None for _, found in pairs):
             return False
         return all(abs(math.log(found / said)) <= TOLERANCE * self.half_width for said, found in pairs)

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from sweep.cut_offs import cut_off_text
 from sweep.figures import draw_copy_scores, draw_forecast, draw_pass_rates, draw_residuals
 from sweep.folder import CorruptFile, SweepFolder, open_sweep, read_json
 from sweep.laws import Law
@@ -56,6 +57,7 @@ def write_report(folder: SweepFolder) -> Path:
         f"<h1>Scaling sweep <em>{html.escape(plan.name)}</em></h1>",
         _verdict_section(seal, verdict),
         *(f"<h2>{title}</h2>{_image(path)}" for title, path in figures),
+        _cut_offs_section(fit, verdict),
         _law_section(fit, seal),
         _pass_rates_section(capability, verdict),
         _runs_section(plan, records, folder),
@@ -118,6 +120,26 @@ def _verdict_section(seal: dict[str, Any] | None, verdict: dict[str, Any] | None
             f" Sealed {verdict['sealed_utc']}, target started {verdict['target_started_utc']}."
         )
     return f'<p class="verdict">{html.escape(text)}</p>'
+
+
+def _cut_offs_section(fit: dict[str, Any] | None, verdict: dict[str, Any] | None) -> str:
+    rows = (verdict or {}).get("cut_offs") or (fit or {}).get("cut_offs") or []
+    if not rows:
+        return ""
+    words = {True: "held", False: "missed", None: ""}
+    head = ("from so much of the target's compute", "times", "forecast", "interval", "error", "")
+    lines = [
+        (
+            cut_off_text(row["max_flops_fraction"]),
+            _number(row["extrapolation_ratio"], ",.3g"),
+            _number(row["prediction"]),
+            f"{row['low']:.4f} to {row['high']:.4f}" if row["prediction"] else "",
+            _number(row.get("error"), "+.2%"),
+            words[row.get("held")] if row["forecastable"] else "; ".join(row["not_forecastable_because"]),
+        )
+        for row in rows
+    ]
+    return f"<h2>From fewer runs, sealed with it</h2>{_table(head, lines)}"
 
 
 def _law_section(fit: dict[str, Any] | None, seal: dict[str, Any] | None) -> str:

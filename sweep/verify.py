@@ -147,26 +147,26 @@ def _does_not_follow(seal: dict[str, Any], refits: list[Refit]) -> list[str]:
 
 def _notes(folder: SweepFolder, seal: dict[str, Any], refits: list[Refit], thorough: bool) -> list[str]:
     """What refuses no seal and should be known: what was not asked, refits with other code, both numbers of each."""
-    hurried = [] if thorough or seal["pass_rates"] is None else [_HURRIED]
+    notes = [] if thorough or seal["pass_rates"] is None else [_HURRIED]
     if seal["fitting"] == fitting_code():
-        return hurried
-    commit = seal["code"]["commit"]
-    sealed_with = "refit with other code or libraries than it was sealed with"
-    notes = [f"{sealed_with}: {line}" for refit in refits for line in refit.differences]
+        return notes
+    differences = [line for refit in refits for line in refit.differences]
+    notes += [f"refit with other code or libraries than it was sealed with: {line}" for line in differences]
     notes += [
-        f"NOT REPRODUCED BY THIS CODE: {refit.name or 'the loss'} moves by more than {TOLERANCE:g} of half its interval"
+        f"NOT REPRODUCED BY THIS CODE: {refit.name.removesuffix(': ') or 'the loss'} moves by more than {TOLERANCE:g}"
+        " of half its interval"
         for refit in refits
         if not refit.reproduced
     ]
+    commit = seal["code"]["commit"]
     if commit is None or fitting_code_sha256_at(commit) is None:
-        return [*notes, f"the sealed commit {commit} is not in this clone, so nobody can tell here what code sealed it"]
-    if not notes:
-        return hurried
-    return [
-        *notes,
-        f"with the code that sealed it: git worktree add ../sealed {commit} && (cd ../sealed"
-        f" && python -m sweep.verify {folder.path.resolve()} --full)",
-    ]
+        notes.append(f"the sealed commit {commit} is not in this clone, so nobody can tell here what code sealed it")
+    elif differences:
+        notes.append(
+            f"with the code that sealed it: git worktree add ../sealed {commit} && (cd ../sealed"
+            f" && python -m sweep.verify {folder.path.resolve()} --full)"
+        )
+    return notes
 
 
 def _unlike_published(folder: SweepFolder, verdict: dict[str, Any]) -> list[str]:

@@ -1,18 +1,25 @@
 """Refits: exact with the code that sealed, a note with other code, a refusal for code that is nowhere."""
 
 import json
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sweep import provenance, verify
+from sweep.capability import forecast_passes, sealed_part
 from sweep.folder import SweepFolder
 from sweep.provenance import FITTING_CODE, ROOT, fitting_code, fitting_code_sha256_at
-from sweep.refit import Refit
+from sweep.refit import Refit, refit_passes
 from sweep.verify import summary, verify_sweep
+from tests.planted import BUDGETS, TARGET
+from tests.test_capability import SPEC, passes, plan
 from tests.test_layers import imported
 from tests.test_verify import refusal, reseal, rewrite
+
+TWO_CUT_OFFS = replace(SPEC, num_buckets=2, hardest_left_out=24, more_cut_offs=[float(BUDGETS[4] / TARGET) * 1.0001])
 
 # What the fitting code leans on that turns no number into another.
 PLUMBING = {"errors", "folder", "records", "run_spec", "spec", "table", "humaneval", "micro"}
@@ -61,6 +68,51 @@ def test_reproduced_is_within_half_of_half_the_interval() -> None:
     assert not claim(prediction=None).reproduced
     assert not claim(tasks=["b"]).reproduced
     assert claim(prediction=2.0 * (1 + 1e-9)).differences == []
+
+
+@pytest.fixture(scope="module")
+def sealed_passes() -> dict[str, Any]:
+    """What a planted ladder's counts give, at its main cut-off and at a stricter one."""
+    return sealed_part(forecast_passes(plan(), TWO_CUT_OFFS, passes()))
+
+
+def altered(claim: dict[str, Any], **changes: float) -> dict[str, Any]:
+    """The claim with factors on numbers of the first bucket under the stricter cut-off."""
+    changed = deepcopy(claim)
+    for key, factor in changes.items():
+        changed["cut_offs"][0]["buckets"][0][key] *= factor
+    return changed
+
+
+def lines(claim: dict[str, Any], thorough: bool) -> list[str]:
+    refits = refit_passes(claim, plan(), TWO_CUT_OFFS, passes(), thorough)
+    return [line for refit in refits for line in refit.differences]
+
+
+def test_pass_rates_come_out_again_in_a_hurry_and_in_full(sealed_passes: dict[str, Any]) -> None:
+    (stricter,) = sealed_passes["cut_offs"]
+    assert stricter["cut_off"]["largest_fitted_flops"] == BUDGETS[4]
+    assert all(bucket["forecastable"] for bucket in (*sealed_passes["buckets"], *stricter["buckets"]))
+    for thorough in (False, True):
+        refits = refit_passes(sealed_passes, plan(), TWO_CUT_OFFS, passes(), thorough)
+        assert len(refits) == 2 * (1 + 2)
+        assert all(refit.reproduced and not refit.differences for refit in refits)
+
+
+def test_an_estimate_altered_is_found_in_a_hurry_and_the_bootstraps_part_in_full(sealed_passes: dict[str, Any]) -> None:
+    (estimate,) = lines(altered(sealed_passes, uncorrected=1.001), thorough=False)
+    assert estimate.startswith("the counts give 1/38.18, bucket 1: uncorrected = ")
+    bent = altered(sealed_passes, prediction=1.001, high=1.001)
+    assert lines(bent, thorough=False) == []
+    assert len(lines(bent, thorough=True)) == 2
+
+
+def test_problems_sorted_otherwise_are_found_in_a_hurry(sealed_passes: dict[str, Any]) -> None:
+    claim = deepcopy(sealed_passes)
+    first, second = (bucket["tasks"] for bucket in claim["buckets"][:2])
+    first[0], second[0] = second[0], first[0]
+    found = lines(claim, thorough=False)
+    assert len(found) == 2 and all("tasks" in line for line in found)
 
 
 def forge(copy: Path, factor: float, *, hash_of_code: str, commit: str | None) -> SweepFolder:
