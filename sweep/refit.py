@@ -80,17 +80,18 @@ def refit_passes(
 ) -> list[Refit]:
     """The forecasts of pass rates in a seal (``claim``).
 
-    Not ``thorough``: how the problems are sorted and each bucket's estimate before the bootstrap, which takes
-    milliseconds; the bootstrap, which gives its correction and the interval, takes seconds a bucket.
+    Not ``thorough``: how the problems are sorted, and at the main cut-off each bucket's estimate before the bootstrap,
+    which takes a tenth of a second; the bootstrap, which gives its correction and the interval, takes seconds a bucket.
     """
     sealed = [claim, *claim["cut_offs"]]
     if thorough:
         whole = sealed_part(forecast_passes(plan, spec, passes))
         again = [part["buckets"] for part in (whole, *whole["cut_offs"])]
     else:
+        main = {bucket["bucket"] for bucket in claim["buckets"] if bucket["forecastable"]}
         again = [
-            point_forecasts(plan, spec, passes, part["cut_off"]["max_flops_fraction"], _forecast_buckets(part))
-            for part in sealed
+            point_forecasts(plan, spec, passes, part["cut_off"]["max_flops_fraction"], wanted)
+            for part, wanted in zip(sealed, [main, *[set()] * len(claim["cut_offs"])], strict=True)
         ]
     refits = []
     for part, buckets in zip(sealed, again, strict=True):
@@ -102,10 +103,6 @@ def refit_passes(
             for said, found in zip(part["buckets"], buckets, strict=False)
         ]
     return refits
-
-
-def _forecast_buckets(part: dict[str, Any]) -> set[int]:
-    return {bucket["bucket"] for bucket in part["buckets"] if bucket["forecastable"]}
 
 
 def _part(row: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:

@@ -14,6 +14,10 @@ the commit that the seal names holds the code that it names.
 import argparse
 import json
 import math
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +33,10 @@ from sweep.refit import TOLERANCE, Refit, refit_loss, refit_passes
 from sweep.run_spec import Plan, plan_from_json
 from sweep.spec import CapabilitySpec
 
-_HURRIED = "pass rates: sorting and estimates made again; their bootstrap, so correction and interval, only with --full"
+_HURRIED = (
+    "pass rates: sorting and, at the main cut-off, estimates made again; the bootstrap, so correction and interval, and"
+    " the other cut-offs' estimates only with --full"
+)
 
 
 def verify_sweep(folder: SweepFolder, thorough: bool = True) -> dict[str, Any]:
@@ -354,12 +361,14 @@ def main() -> int:
     parser.add_argument("--full", action="store_true", help="make the bootstraps of pass rates again too: minutes")
     parser.add_argument("--json", action="store_true", help="print one JSON object, keyed by folder")
     options = parser.parse_args()
-    verdicts = {}
-    for path in options.sweeps:
-        folder = open_sweep(path)
-        verdicts[str(path)] = verify_sweep(folder, options.full)
-        if not options.json:
-            print(summary(folder, verdicts[str(path)]))
+    folders = [open_sweep(path) for path in options.sweeps]
+    with ProcessPoolExecutor(min(len(folders), os.cpu_count() or 1), multiprocessing.get_context("fork")) as pool:
+        found = pool.map(verify_sweep, folders, repeat(options.full))
+        verdicts = {}
+        for path, folder, verdict in zip(options.sweeps, folders, found, strict=True):
+            verdicts[str(path)] = verdict
+            if not options.json:
+                print(summary(folder, verdict))
     if options.json:
         print(json.dumps(verdicts, indent=1, allow_nan=False))
     return 0 if all(verdict["status"] != "refused" for verdict in verdicts.values()) else 1
