@@ -50,7 +50,7 @@ class Refit:
             return True
         computed = [key for key in _MOVES if self.said.get(key) is not None and key in self.found]
         pairs = [(self.said[key], self.found[key]) for key in computed]
-        if self.said.get("tasks") != self.found.get("tasks") or any(found is None for _, found in pairs):
+        if self.said.get("tasks") != self.found.get("tasks") or not all(isinstance(found, float) for _, found in pairs):
             return False
         return all(abs(math.log(found / said)) <= TOLERANCE * self.half_width for said, found in pairs)
 
