@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: sweep test test-slow test-slow-waiting test-slow-others slurm-packages check bench studies lock clean
+.PHONY: sweep test test-slow test-slow-waiting test-slow-others slurm-packages check bench studies figures lock clean
 
 sweep: .venv/ready
 	$(BIN)/python -m sweep.launch
@@ -58,6 +58,10 @@ studies: .venv/ready
 	$(BIN)/python -m benchmarks.learning_rate_transfer
 	$(BIN)/python -m benchmarks.ablations
 	$(BIN)/python -m benchmarks.straight_law
+
+# docs/forecasts.md and its figures, from what is published in forecasts/.
+figures: .venv/ready
+	$(BIN)/python -m benchmarks.forecast_pages
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'

@@ -58,7 +58,7 @@ def large_sweep(num_runs: int, sweeps: Path) -> SweepSpec:
         f"grid.num_seeds={json.dumps([_SEEDS_EACH] * num_budgets)}",
         f"grid.target_flops={budgets[-1] * 100}",
         "machine.slurm.extra=[--hold]",
-        "machine.slurm.flops_per_second=1e12",
+        "machine.flops_per_second=1e12",
     )
 
 

@@ -18,6 +18,7 @@ from sweep.errors import SweepError
 from sweep.folder import HASH_KEY, SweepFolder, read_json
 from sweep.humaneval.problems import Problem, problems_sha256, read_problems
 from sweep.pass_counts import PassCounts
+from sweep.pass_forecast import point_nats
 from sweep.pass_law import PassLaw, pass_law
 from sweep.pass_rates import log_pass_rate, pass_rate
 from sweep.run_spec import Plan
@@ -118,8 +119,13 @@ def gather_passes(plan: Plan, spec: CapabilitySpec, folder: SweepFolder) -> dict
     for run in plan.fit_runs:
         counts = read_counts(folder, run.run_id)
         if counts is not None and folder.run(run.run_id).state().status == "done":
-            runs[run.run_id] = {"counts_sha256": counts[HASH_KEY], "problems": counts["problems"]}
+            runs[run.run_id] = {"counts_sha256": counts[HASH_KEY], "problems": _gathered(counts["problems"])}
     return {"stop_at": spec.stop_at, "problems_sha256": problems_sha256(problems_of(spec).values()), "runs": runs}
+
+
+def _gathered(problems: dict[str, Any]) -> dict[str, Any]:
+    """What of a run's counts the forecast needs: passes.json is published."""
+    return {task: {key: row[key] for key in ("n", "c", "canonical_nats")} for task, row in problems.items()}
 
 
 def wrong_passes(plan: Plan, passes: dict[str, Any], folder: SweepFolder) -> list[str]:
@@ -131,7 +137,7 @@ def wrong_passes(plan: Plan, passes: dict[str, Any], folder: SweepFolder) -> lis
         # A published forecast may leave the runs' own folders out.
         if path.exists():
             counts = read_json(path)
-            if counts[HASH_KEY] != row["counts_sha256"] or counts["problems"] != row["problems"]:
+            if counts[HASH_KEY] != row["counts_sha256"] or _gathered(counts["problems"]) != row["problems"]:
                 reasons.append(f"passes.json has other counts for run {run_id} than its own files")
     return reasons
 
@@ -163,16 +169,23 @@ def pass_counts(plan: Plan, passes: dict[str, Any]) -> PassCounts:
 def forecast_passes(plan: Plan, spec: CapabilitySpec, passes: dict[str, Any]) -> dict[str, Any]:
     """The second law per bucket, from runs under its own cut-off; what can't be forecast says why.
 
-    A result without buckets has a reason: too few runs or problems to sort.
+    A result without buckets has a reason: too few runs or problems to sort. ``cut_offs`` holds the same for the further
+    cut-offs, in short: each sorts the problems anew, since its runs are all that it may know.
     """
-    allowed_flops = spec.max_flops_fraction * plan.target.flops
-    counts = pass_counts(plan, passes).up_to(allowed_flops)
+    return {
+        **_forecast_under(spec.max_flops_fraction, plan, spec, passes),
+        "cut_offs": [sealed_part(_forecast_under(each, plan, spec, passes)) for each in spec.more_cut_offs],
+    }
+
+
+def _forecast_under(fraction: float, plan: Plan, spec: CapabilitySpec, passes: dict[str, Any]) -> dict[str, Any]:
+    counts = pass_counts(plan, passes).up_to(fraction * plan.target.flops)
     found: dict[str, Any] = {
         "problems": spec.problems,
         "num_problems": len(counts.tasks),
         "num_samples": int(counts.samples_2RP.sum()),
         "cut_off": {
-            "max_flops_fraction": spec.max_flops_fraction,
+            "max_flops_fraction": fraction,
             "largest_fitted_flops": float(counts.flops_R.max(initial=0.0)),
         },
         "runs": list(counts.run_ids),
@@ -195,17 +208,38 @@ def forecast_passes(plan: Plan, spec: CapabilitySpec, passes: dict[str, Any]) ->
     }
 
 
+def point_forecasts(
+    plan: Plan, spec: CapabilitySpec, passes: dict[str, Any], fraction: float, wanted: set[int]
+) -> list[dict[str, Any]]:
+    """The buckets under a cut-off: their problems and, of those ``wanted``, the estimate before the bootstrap."""
+    counts = pass_counts(plan, passes).up_to(fraction * plan.target.flops)
+    try:
+        buckets = make_buckets(counts, BUCKET_HALF, spec.num_buckets, spec.hardest_left_out)
+    except SweepError:
+        return []
+    return [
+        {"bucket": number, "tasks": list(tasks)}
+        | ({"uncorrected": point_nats(counts.of(tasks), FIT_HALF, plan.target.flops)} if number in wanted else {})
+        for number, tasks in enumerate(buckets.tasks, 1)
+    ]
+
+
 PREDICTED = ("prediction", "low", "high", "pass_rate_prediction", "pass_rate_low", "pass_rate_high")
 
 
 def prediction(law: PassLaw) -> dict[str, float | None]:
-    """-E_P[log pass_rate] and E_P[pass_rate] at the target with their intervals; None where it is not forecastable."""
+    """-E_P[log pass_rate] and E_P[pass_rate] at the target with their intervals; None where it is not forecastable.
+
+    ``uncorrected`` is the first before the bootstrap's correction: what can be computed again in no time.
+    """
     if law.likelihood is None or not law.forecastable:
-        return dict.fromkeys(PREDICTED)
+        return dict.fromkeys((*PREDICTED, "uncorrected"))
     nats, rate = law.likelihood.nats, law.likelihood.pass_rate
-    return dict(
-        zip(PREDICTED, (nats.prediction, nats.low, nats.high, rate.prediction, rate.low, rate.high), strict=True)
-    )
+    numbers = (nats.prediction, nats.low, nats.high, rate.prediction, rate.low, rate.high)
+    return {
+        **dict(zip(PREDICTED, numbers, strict=True)),
+        "uncorrected": nats.prediction / law.likelihood.bias_correction,
+    }
 
 
 def sealed_part(found: dict[str, Any]) -> dict[str, Any]:
@@ -215,9 +249,10 @@ def sealed_part(found: dict[str, Any]) -> dict[str, Any]:
         "cut_off": found["cut_off"],
         "left_out": found["left_out"],
         "buckets": [
-            {key: bucket[key] for key in ("bucket", "tasks", "forecastable", "level", *PREDICTED)}
+            {key: bucket[key] for key in ("bucket", "tasks", "forecastable", "level", *PREDICTED, "uncorrected")}
             for bucket in found["buckets"]
         ],
+        **({"cut_offs": found["cut_offs"]} if "cut_offs" in found else {}),
     }
 
 

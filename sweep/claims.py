@@ -1,24 +1,19 @@
 """What a forecast claims, checked against the plan, the records and the runs' own files.
 
 Asked twice, by ``seal`` before anything is written and by ``verify`` afterwards. Every function returns a
-line for each thing that does not agree; an empty list is a clean bill.
+line for each thing that does not agree; an empty list is a clean bill. Whether the numbers come out again is
+asked in ``sweep/refit.py``.
 """
 
-import math
 from dataclasses import asdict
 from typing import Any
 
-from sweep.capability import NONE, PREDICTED, capability_of, forecast_passes, sealed_part, wrong_passes
+from sweep.capability import NONE, capability_of, wrong_passes
 from sweep.contamination import clean_loss_of, read_contamination
 from sweep.folder import RunFolder, SweepFolder, read_json
-from sweep.forecast import forecast
-from sweep.ladder import make_ladder
-from sweep.laws import FitError
 from sweep.phase import phase_of
-from sweep.records import MEASURED, Record, as_table, fitted_records, planned_fields
+from sweep.records import MEASURED, Record, fitted_records, planned_fields
 from sweep.run_spec import Plan
-
-_SAME = 1e-6  # relative; other processors and library versions round otherwise in the last bits
 
 
 def has_started(run: RunFolder) -> bool:
@@ -83,54 +78,44 @@ def above_cut_off(plan: Plan, records: list[Record]) -> list[str]:
     ]
 
 
-def does_not_follow(claim: dict[str, Any], phase: str, plan: Plan, records: list[Record]) -> list[str]:
-    """Numbers of ``claim`` (a fit or a seal) that refitting the records does not give, and a phase they are not in."""
+def wrong_terms(claim: dict[str, Any], phase: str, plan: Plan, records: list[Record]) -> list[str]:
+    """What a fit or a seal (``claim``) says of its own terms: target, level, cut-offs, phase."""
     used = fitted_records(records)
-    try:
-        again = forecast(make_ladder(as_table(used)), plan.target.flops, plan.fit.level)
-    except FitError as error:
-        return [f"no forecast follows from the records: {error}"]
-    law = again.law.relative_to(plan.target.flops)
-    said = {f"coefficient {name}": claim["coefficients"][name] for name in "abc"}
-    found = {f"coefficient {name}": getattr(law, name) for name in "abc"}
-    for name in ("prediction", "low", "high", "level", "target_flops"):
-        said[name], found[name] = claim[name], getattr(again, name)
+    said = {key: claim[key] for key in ("level", "target_flops")}
     reasons = [
-        f"does not follow: the records give {name} = {found[name]}, the claim is {said[name]}"
-        for name in said
-        if not _same(said[name], found[name])
+        f"does not follow: the plan gives {key} = {value}, the claim is {said[key]}"
+        for key, value in (("level", plan.fit.level), ("target_flops", plan.target.flops))
+        if said[key] != value
     ]
+    terms = [(row["max_flops_fraction"], row["level"], row["largest_fitted_flops"]) for row in claim["cut_offs"]]
+    expected = [(fraction, plan.fit.level, _largest_under(fraction, plan, used)) for fraction in plan.fit.more_cut_offs]
+    if terms != expected:
+        reasons.append(f"does not follow: the plan's further cut-offs are {expected}, the claim's {terms}")
     measured = phase_of(used, plan.fit.copying_nats)
     if phase != measured["phase"] or (measured["straddles"] and claim["forecastable"]):
         reasons.append(f"does not follow: the records' phase is {measured['phase']}, the claim is {phase}")
     return reasons
 
 
-def wrong_capability(claim: dict[str, Any] | None, plan: Plan, folder: SweepFolder) -> list[str]:
-    """Forecasts of pass rates (``claim``: the sealed part) that the plan and the counts do not give."""
+def _largest_under(fraction: float, plan: Plan, used: list[Record]) -> float | None:
+    return max((record.flops for record in used if record.flops <= fraction * plan.target.flops), default=None)
+
+
+def wrong_capability(
+    claim: dict[str, Any] | None, plan: Plan, passes: dict[str, Any] | None, folder: SweepFolder
+) -> list[str]:
+    """What forecasts of pass rates (``claim``: the sealed part) rest on, if it is not what plan and runs give."""
     spec = capability_of(plan)
-    if spec is None or not folder.passes.exists():
+    if spec is None or passes is None:
         return [] if claim is None else ["does not follow: pass rates are forecast and there are no counts"]
-    passes = read_json(folder.passes)
+    if claim is None:
+        return ["does not follow: there are counts and no forecast of pass rates"]
+    flops = [run.flops for run in plan.fit_runs if run.run_id in passes["runs"]]
+    fractions = [spec.max_flops_fraction, *spec.more_cut_offs]
+    expected = [(each, max((f for f in flops if f <= each * plan.target.flops), default=0.0)) for each in fractions]
+    parts = [part["cut_off"] for part in (claim, *claim["cut_offs"])]
+    terms = [(part["max_flops_fraction"], part["largest_fitted_flops"]) for part in parts]
     reasons = wrong_passes(plan, passes, folder)
-    found = sealed_part(forecast_passes(plan, spec, passes))
-    if claim is None or claim["cut_off"] != found["cut_off"]:
-        return [*reasons, "does not follow: the counts give another forecast of pass rates than the claim"]
-    said, again = (
-        [(bucket["bucket"], bucket["tasks"], bucket["forecastable"]) for bucket in each["buckets"]]
-        for each in (claim, found)
-    )
-    if said != again:
-        return [*reasons, "does not follow: the counts sort the problems into other buckets"]
-    for bucket, once_more in zip(claim["buckets"], found["buckets"], strict=True):
-        reasons += [
-            f"does not follow: the counts give {key} = {once_more[key]} in bucket {bucket['bucket']},"
-            f" the claim is {bucket[key]}"
-            for key in PREDICTED
-            if bucket["forecastable"] and not _same(bucket[key], once_more[key])
-        ]
+    if terms != expected:
+        reasons.append(f"does not follow: the counts' cut-offs are {expected}, the claim's {terms}")
     return reasons
-
-
-def _same(said: float, found: float) -> bool:
-    return math.isclose(said, found, rel_tol=_SAME, abs_tol=1e-9)

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from sweep.capability import capability_of, forecast_passes
+from sweep.cut_offs import forecast_cut_offs
 from sweep.errors import SweepError, run_main
 from sweep.folder import SweepFolder, open_sweep, read_json, write_json
-from sweep.forecast import SURFACE_TEXT, Forecast, forecast, mix_of
+from sweep.forecast import SURFACE_TEXT, Forecast, forecast, mix_of, too_wide
 from sweep.forecast_text import summary
 from sweep.ladder import Ladder, make_ladder
 from sweep.laws import FLOOR_PRIOR, FORMS, FitError, Points, best_law
@@ -31,7 +32,6 @@ from sweep.spec import MIN_BUDGETS
 from sweep.table import Table, read_table
 
 LAW = "L(C) = a * (C / C_target)^b + c"
-_WIDE = 0.25  # reach of the interval to one side, relative, from which a forecast says nothing
 _NEAR = 2.0  # a target less than this many times the largest run is hardly an extrapolation
 _CURVE_POINTS = 25
 _WILD, _WILD_AT_LEAST = 6.0, 0.01  # times the median residual, and relative: a budget to look at
@@ -71,7 +71,7 @@ def _as_data(found: Forecast, table: Table) -> dict[str, Any]:
     ladder, target_flops = found.ladder, found.target_flops
     law = found.law.relative_to(target_flops)
     floors = _floor_profile(found)
-    reasons = _reasons_against(found)
+    reasons = too_wide(found)
     return {
         "law": LAW,
         "form": found.leading.form.text,
@@ -103,16 +103,6 @@ def _as_data(found: Forecast, table: Table) -> dict[str, Any]:
         "notes": [*ladder.notes, *_compare_conventions(table, ladder)],
         "set_aside": ladder.set_aside,
     }
-
-
-def _reasons_against(found: Forecast) -> list[str]:
-    widest = max(found.high / found.prediction - 1, 1 - found.low / found.prediction)
-    if widest > _WIDE:
-        return [
-            f"the interval reaches {widest:.0%} away from the prediction (more than {_WIDE:.0%}): these runs say next"
-            " to nothing about the target; more budgets, or larger ones, would"
-        ]
-    return []
 
 
 def _warnings(found: Forecast, floors: list[dict[str, Any]]) -> list[str]:
@@ -294,6 +284,7 @@ def fit_sweep(plan: Plan, records: list[Record], passes: dict[str, Any] | None =
         "runs_used": make_ladder(as_table(used)).where,
         "runs_set_aside": set_aside,
         "phase": phase,
+        "cut_offs": forecast_cut_offs(used, plan),
         "capability": _fit_capability(plan, passes),
     }
 

@@ -52,17 +52,26 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a JSON object together with the hash of its content; a list of objects has one on each line."""
-    stamped = {**value, HASH_KEY: sha256_of(value)}
-    lines = [f" {json.dumps(key)}: {_indented(item)}" for key, item in stamped.items()]
-    write_whole(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+    """Write a JSON object together with the hash of its content; what holds no object in turn stands on one line."""
+    write_whole(path, (_indented({**value, HASH_KEY: sha256_of(value)}, "\n") + "\n").encode())
 
 
-def _indented(item: Any) -> str:
+def _indented(item: Any, line: str) -> str:
     if isinstance(item, list) and item and isinstance(item[0], dict):
         # Rows, such as the plan's runs: to be found with grep; and a plan of ten thousand takes a second, not three.
-        return "[\n  " + ",\n  ".join(json.dumps(row, allow_nan=False) for row in item) + "\n ]"
-    return json.dumps(item, indent=1, allow_nan=False).replace("\n", "\n ")
+        return f"[{line} " + f",{line} ".join(json.dumps(row, allow_nan=False) for row in item) + f"{line}]"
+    if isinstance(item, dict) and not _is_row(item):
+        pairs = (f"{json.dumps(key)}: {_indented(each, line + ' ')}" for key, each in item.items())
+        return f"{{{line} " + f",{line} ".join(pairs) + f"{line}}}"
+    return json.dumps(item, allow_nan=False)
+
+
+def _is_row(item: dict[str, Any]) -> bool:
+    """Whether no object is in it: such as a problem's counts, of which there are thousands."""
+    return not any(
+        isinstance(each, dict) or (isinstance(each, list) and each and isinstance(each[0], dict | list))
+        for each in item.values()
+    )
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -271,6 +280,11 @@ class SweepFolder:
     @property
     def verdict(self) -> Path:
         return self.path / "verdict.json"
+
+    @property
+    def published(self) -> Path:
+        """In a published forecast: what was copied and when. Nothing else is written there afterwards."""
+        return self.path / "published.json"
 
     @property
     def report(self) -> Path:

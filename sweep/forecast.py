@@ -40,6 +40,7 @@ from sweep.surface import bootstrap, fit_surface, predict_frontier
 
 FORM_PRIORS = {"power": 0.15, "floor": 0.25, "floor_prior": 0.45, "bend": 0.15, "surface": 0.05}
 SURFACE_TEXT = "the least loss on E + A/N^alpha + B/D^beta"
+WIDE = 0.25  # reach of the interval to one side, relative, from which a forecast says nothing
 _CUTS, _AHEAD = 6, 5  # backtests of long ladders: at most so many cuts, and budgets beyond each
 _SURE = 6.0  # backtests that the interval's being right beforehand counts for
 _SURFACE_DRAWS = 200
@@ -140,6 +141,17 @@ def forecast(ladder: Ladder, target_flops: float, level: float) -> Forecast:
         backtests=shown,
         ladder=ladder,
     )
+
+
+def too_wide(found: Forecast) -> list[str]:
+    """Why a forecast says too little to be called one; empty if it does not."""
+    widest = max(found.high / found.prediction - 1, 1 - found.low / found.prediction)
+    if widest > WIDE:
+        return [
+            f"the interval reaches {widest:.0%} away from the prediction (more than {WIDE:.0%}): these runs say next"
+            " to nothing about the target; more budgets, or larger ones, would"
+        ]
+    return []
 
 
 def _power_law_fits(points: Points) -> float:

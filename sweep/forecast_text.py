@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from sweep.cut_offs import cut_off_lines
 from sweep.laws import Law
 
 _SHOWN = 12  # rows that were set aside
@@ -30,6 +31,7 @@ def summary(result: dict[str, Any]) -> str:
             f"backtests   {inside} of {len(errors)} inside their interval, median error {np.median(errors):.2%},"
             f" up to {max(test['ratio'] for test in result['backtests']):.3g} times"
         )
+    lines += cut_off_lines(result.get("cut_offs", []))
     if result.get("capability"):
         lines += capability_lines(result["capability"])
     lines += [f"NOT FORECASTABLE: {reason}" for reason in result["not_forecastable_because"]]

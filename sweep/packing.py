@@ -76,7 +76,7 @@ def estimate(folder: SweepFolder, machine: MachineSpec, slurm: SlurmSpec) -> Cal
     @cache  # a ladder has few sizes
     def flops_per_second(flops: float) -> float:
         nearest = min(
-            measured, key=lambda pair: abs(math.log(pair[0] / flops)), default=(flops, slurm.flops_per_second)
+            measured, key=lambda pair: abs(math.log(pair[0] / flops)), default=(flops, machine.flops_per_second)
         )
         return nearest[1]
 

@@ -142,6 +142,15 @@ def fit_bucket(counts: PassCounts, half: int, level: float, draws: int = _DRAWS,
     return BucketFit(counts, half, level, float(log_flops_R.mean()), model, worlds, refits)
 
 
+def point_nats(counts: PassCounts, half: int, flops: float) -> float:
+    """-E_P[log p] at some compute before the bootstrap's correction: ``fit_bucket`` without its worlds."""
+    counts = counts.in_order()
+    log_flops_R = np.log(counts.flops_R)
+    x_R = log_flops_R - log_flops_R.mean()
+    model = fit_counts(counts.correct_2RP[half].T[None], counts.samples_2RP[half].T, x_R)
+    return float(np.exp(_log_mean_nats(model, float(np.log(flops) - log_flops_R.mean()))[0]))
+
+
 def _draw(
     model: CountModel, samples_PR: NDArray[np.int64], x_R: Array, draws: int, random: np.random.Generator
 ) -> tuple[Worlds, NDArray[np.int64]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sweep.capability import capability_of
 from sweep.collect import collect
+from sweep.cost import cost_table
 from sweep.data import Corpus, prepare_corpus
 from sweep.devices import check_devices
 from sweep.errors import SweepError
@@ -53,6 +54,9 @@ def run_pipeline(spec: SweepSpec) -> int:
         SweepError: bad input, found before anything is trained; or runs that failed.
     """
     check(spec)
+    if spec.until == "plan":
+        print(cost_table(spec))
+        return 0
     if spec.machine.slurm is None:
         check_devices(spec.machine)
     folder = SweepFolder(Path(spec.sweeps_dir) / spec.name)
@@ -106,6 +110,11 @@ def _run_stages(spec: SweepSpec, plan: Plan, folder: SweepFolder, corpus: Corpus
     refuse_failures(plan.fit_runs, folder, capability)
     forecast(plan, folder)
     show_forecast(plan, folder, mode, spec.machine)
+    if spec.until == "seal":
+        log.info(
+            "stopped before the target: python -m sweep.publish %s, commit, then launch without until", folder.path
+        )
+        return 0
     if not train([plan.target], seal_hash(folder)):
         return _interrupted(folder)
     refuse_failures([plan.target], folder, capability)

@@ -16,6 +16,7 @@ from sweep.folder import SweepFolder, write_json
 from sweep.run_spec import Plan, PlannedRun, Role, RunSpec, read_plan
 from sweep.spec import MIN_VARIED, ModelSpec, RecipeSpec, SweepSpec
 
+_NOT_RESULTS = ("name", "sweeps_dir", "until", "machine")  # parts of the configuration that decide no result
 MIN_STEPS = 20  # below this a schedule with warm-up and decay is no schedule
 
 
@@ -162,7 +163,7 @@ def make_plan(spec: SweepSpec, corpus_info: dict[str, Any]) -> Plan:
         target = grid.target_flops
         runs.append(plan_run(shape(target, 1.0), target, grid.target_seed, "target", spec, corpus_sha256))
     _check_tokens(runs, spec, corpus_info)
-    config = {key: value for key, value in asdict(spec).items() if key not in ("machine", "sweeps_dir", "name")}
+    config = {key: value for key, value in asdict(spec).items() if key not in _NOT_RESULTS}
     description = {key: corpus_info[key] for key in ("sha256", "files", "train", "held_out", "near_duplicates")}
     return Plan(name=spec.name, config=config, corpus=description, fit=spec.fit, runs=runs)
 

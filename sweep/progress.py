@@ -35,6 +35,8 @@ def last_row(path: Path) -> dict[str, float]:
 
 
 def time_text(seconds: float) -> str:
+    if seconds >= 36_000:
+        return f"{seconds / 3600:,.1f} h"
     return f"{seconds // 60:.0f} min {seconds % 60:02.0f} s" if seconds >= 60 else f"{seconds:.0f} s"
 
 

@@ -10,6 +10,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+# What turns records and counts into forecasts. A test holds the list to be complete.
+FITTING_CODE = (
+    *("laws", "slices", "surface", "ladder", "forecast", "cut_offs", "phase"),
+    *("buckets", "pass_counts", "pass_rates", "count_model", "pass_forecast", "pass_law", "capability"),
+)
+_FITTING_LIBRARIES = ("numpy", "scipy")
 _LIBRARIES = ("torch", "lightning", "numpy", "scipy", "tokenizers")
 
 
@@ -24,6 +30,37 @@ def code_sha256() -> str:
     digest = hashlib.sha256()
     for path in sorted([*ROOT.glob("models/**/*.py"), *ROOT.glob("sweep/**/*.py")]):
         digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def fitting_code() -> dict[str, str]:
+    """What decides the numbers of a fit beside its data: a hash of its code, the versions of its libraries."""
+    sources = [(ROOT / path).read_bytes() for path in _fitting_paths()]
+    versions = {name: importlib.metadata.version(name) for name in _FITTING_LIBRARIES}
+    return {"code_sha256": _hash_of_fitting(sources), **versions}
+
+
+@functools.cache
+def fitting_code_sha256_at(commit: str) -> str | None:
+    """The hash of the fitting code as a commit holds it; None where the commit can't be looked at."""
+    try:
+        shown = [
+            subprocess.run(["git", "-C", str(ROOT), "show", f"{commit}:{path}"], check=True, capture_output=True)
+            for path in _fitting_paths()
+        ]
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return _hash_of_fitting([each.stdout for each in shown])
+
+
+def _fitting_paths() -> list[str]:
+    return [f"sweep/{name}.py" for name in FITTING_CODE]
+
+
+def _hash_of_fitting(sources: list[bytes]) -> str:
+    digest = hashlib.sha256()
+    for path, source in zip(_fitting_paths(), sources, strict=True):
+        digest.update(path.encode() + b"\0" + source + b"\0")
     return digest.hexdigest()
 
 

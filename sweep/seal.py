@@ -11,25 +11,20 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from sweep.capability import sealed_part
-from sweep.claims import (
-    above_cut_off,
-    does_not_follow,
-    has_started,
-    wrong_capability,
-    wrong_contamination,
-    wrong_records,
-)
+from sweep.capability import capability_of, sealed_part
+from sweep.claims import above_cut_off, has_started, wrong_capability, wrong_contamination, wrong_records, wrong_terms
 from sweep.contamination import contamination_counts, read_contamination
+from sweep.cut_offs import cut_off_text
 from sweep.errors import SweepError, run_main
 from sweep.folder import HASH_KEY, CorruptFile, SweepFolder, open_sweep, read_json, sha256_of_file, write_json
-from sweep.provenance import code_version, library_versions, utc_now
-from sweep.records import fitted_records, read_records
+from sweep.provenance import code_version, fitting_code, library_versions, utc_now
+from sweep.records import Record, fitted_records, read_records
+from sweep.refit import refit_loss, refit_passes
 from sweep.run_spec import Plan, read_plan
 
 FROM_FIT = (
     *("law", "coefficients", "target_flops", "prediction", "low", "high", "level"),
-    *("forecastable", "not_forecastable_because", "warnings", "extrapolation_ratio"),
+    *("forecastable", "not_forecastable_because", "warnings", "extrapolation_ratio", "cut_offs"),
 )
 
 
@@ -67,14 +62,21 @@ def seal_sweep(folder: SweepFolder) -> dict[str, Any]:
     except CorruptFile as error:
         raise SweepError(str(error), "fit.json as it was written", "make it anew with python -m sweep.fit") from error
     records = read_records(folder.records)
-    capability = fit["capability"] and sealed_part(fit["capability"])
+    pass_rates = fit["capability"] and sealed_part(fit["capability"])
+    passes = read_json(folder.passes) if folder.passes.exists() else None
     wrong = [
         *wrong_records(plan, records, folder),
         *above_cut_off(plan, records),
-        *does_not_follow(fit, fit["phase"]["phase"], plan, records),
-        *wrong_capability(capability, plan, folder),
+        *wrong_terms(fit, fit["phase"]["phase"], plan, records),
+        *wrong_capability(pass_rates, plan, passes, folder),
         *wrong_contamination(plan, folder),
     ]
+    if not wrong:
+        refits = refit_loss(fit, plan, records)
+        spec = capability_of(plan)
+        if spec is not None and passes is not None:
+            refits += refit_passes(pass_rates, plan, spec, passes, thorough=True)
+        wrong = [f"does not follow: {line}" for refit in refits for line in refit.differences]
     if wrong:
         raise SweepError(
             f"{folder.path} can't be sealed: " + "; ".join(wrong),
@@ -90,17 +92,56 @@ def seal_sweep(folder: SweepFolder) -> dict[str, Any]:
         "target_progress": "not started",
         **{key: fit[key] for key in FROM_FIT},
         "cut_off": {"max_flops_fraction": plan.fit.max_flops_fraction, "largest_fitted_flops": largest},
-        "pass_rates": capability,
+        "pass_rates": pass_rates,
         "contamination": contamination_counts(read_contamination(folder)),
         "phase_assumed": fit["phase"]["phase"],
-        "falsified_by": "a measured loss outside the interval, or a target in another phase than the ladder",
+        "copy_scores": copy_scores(used),
+        "falsified_by": falsified_by(fit, pass_rates),
         "code": code_version(),
+        "fitting": fitting_code(),
         "libraries": library_versions(),
         "files": {path.name: sha256_of_file(path) for path in folder.sealed_files},
         "runs": {record.run_id: record.eval_sha256 for record in used},
     }
     write_json(folder.seal, seal)
     return read_json(folder.seal)
+
+
+def copy_scores(used: list[Record]) -> list[dict[str, Any]]:
+    """The phase probe of every rung: copy scores in nats, one per run."""
+    return [
+        {"budget_flops": budget, "nats": [r.copy_score_nats for r in used if r.budget_flops == budget]}
+        for budget in sorted({record.budget_flops for record in used})
+    ]
+
+
+def falsified_by(fit: dict[str, Any], pass_rates: dict[str, Any] | None) -> list[str]:
+    """What would show each sealed forecast to be wrong, a sentence for each; nothing where nothing is forecast."""
+
+    def outside(low: float, high: float) -> str:
+        return f"below {low:.4g} or above {high:.4g}"
+
+    phase, limit = fit["phase"]["phase"], fit["phase"]["copying_nats"]
+    sentences = [
+        f"the target's copy score is {'below' if phase == 'copying' else 'at least'} {limit:g} nats: it is in another"
+        f" phase than its ladder ({phase}), so every forecast is a miss"
+    ]
+    if fit["forecastable"]:
+        sentences.append(f"the target's held-out loss is {outside(fit['low'], fit['high'])} nats per token")
+    sentences += [
+        f"from {cut_off_text(row['max_flops_fraction'])} of the compute: the target's held-out loss is"
+        f" {outside(row['low'], row['high'])} nats per token"
+        for row in fit["cut_offs"]
+        if row["forecastable"]
+    ]
+    for part in [pass_rates, *pass_rates["cut_offs"]] if pass_rates else []:
+        sentences += [
+            f"from {cut_off_text(part['cut_off']['max_flops_fraction'])} of the compute: the mean of -log pass rate in"
+            f" bucket {bucket['bucket']} is {outside(bucket['low'], bucket['high'])} nats, beyond its sampling noise"
+            for bucket in part["buckets"]
+            if bucket["forecastable"]
+        ]
+    return sentences
 
 
 def main() -> int:

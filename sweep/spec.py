@@ -105,6 +105,7 @@ class CapabilitySpec:
     num_buckets: int  # of problems, by how the small models do on them
     hardest_left_out: int
     max_flops_fraction: float  # cut-off: largest run that pass rates are fitted on over target
+    more_cut_offs: list[float]  # further forecasts, each from runs under a stricter cut-off
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ class FitSpec:
     """What the forecast may rest on and how sure it has to be."""
 
     max_flops_fraction: float  # cut-off: largest fitted run over target
+    more_cut_offs: list[float]  # further forecasts, each from runs under a stricter cut-off
     level: float  # of the prediction interval
     copying_nats: float  # copy score from which a model counts as copying from its context
 
@@ -141,7 +143,6 @@ class SlurmSpec:
     max_running: int | None  # elements at once
     max_minutes: int  # the longest limit that the partition allows; a longer run is queued again and goes on
     element_minutes: float  # tiny runs share an element up to so long
-    flops_per_second: float  # of one run, until finished runs tell
     seconds_per_run: float  # start, evaluation and sampling
     signal_seconds: int  # before the limit: save and be queued again
     target_cpus: int  # of each of its machine.devices tasks on a node
@@ -164,6 +165,7 @@ class MachineSpec:
     cache_dir: str
     compile_from_flops: float | None  # runs of at least so many FLOPs are compiled; null: none is
     checkpoint_seconds: float
+    flops_per_second: float  # of one run: for estimates of time, until finished runs tell
     log_rows_per_run: int
     peak_flops_per_second: float | None  # of a device, of a core on a CPU, for MFU; null: if lightning knows it
     tracking: str  # auto (wandb, offline without a key), offline or none
@@ -175,6 +177,7 @@ class MachineSpec:
 class SweepSpec:
     name: str
     sweeps_dir: str
+    until: str  # plan: print what it would cost, do nothing; seal: stop before the target starts; verdict: all of it
     data: DataSpec
     model: ModelSpec
     recipe: RecipeSpec
@@ -198,6 +201,14 @@ def check(spec: SweepSpec) -> None:
     """
     grid, recipe = spec.grid, spec.recipe
     _check_positive(spec)
+    _check_choice("until", spec.until, ["plan", "seal", "verdict"])
+    if spec.until == "seal" and spec.machine.slurm is not None:
+        raise SweepError(
+            "until=seal with machine=slurm",
+            "a chain of jobs that goes on by itself, or a launch on this machine that stops",
+            "leave until out and keep the target waiting until its seal is published: scontrol hold its job id, later"
+            " scontrol release",
+        )
     _check_choice("machine.tracking", spec.machine.tracking, ["auto", "offline", "none"])
     _check_choice("machine.strategy", spec.machine.strategy, ["auto", "ddp", "fsdp"])
     _check_choice("recipe.optimizer", recipe.optimizer, ["adamw", "muon"])
@@ -222,6 +233,8 @@ def check(spec: SweepSpec) -> None:
     _check_kind(grid)
     if grid.target_flops is not None:
         _check_target(grid.budgets_flops, grid.target_flops, spec.fit)
+        _check_more_cut_offs("fit", spec.fit)
+        _check_more_cut_offs("capability", spec.capability)
     model, evaluation, vocab_size = spec.model, spec.evaluation, spec.data.vocab_size
     _check_range("data.vocab_size", vocab_size, 257, 65_536, "all bytes and the end marker, within uint16")
     _check_range("model.conv_taps", model.conv_taps, 2, model.context_length, "keys shift by one token")
@@ -274,6 +287,16 @@ def _check_target(budgets: list[float], target_flops: float, fit: FitSpec) -> No
         )
 
 
+def _check_more_cut_offs(group: str, spec: FitSpec | CapabilitySpec) -> None:
+    more = spec.more_cut_offs
+    if len(set(more)) < len(more) or any(fraction >= spec.max_flops_fraction for fraction in more):
+        raise SweepError(
+            f"{group}.more_cut_offs is {more}, {group}.max_flops_fraction {spec.max_flops_fraction:g}",
+            "different cut-offs that are all stricter than the main one",
+            f"make {group}.max_flops_fraction the largest of them and name each once",
+        )
+
+
 def _check_kind(grid: GridSpec) -> None:
     varied = [key for key in ("width_factors", "learning_rate_factors") if getattr(grid, key) != [1.0]]
     if varied and (len(varied) > 1 or grid.target_flops is not None):
@@ -317,8 +340,11 @@ _MAY_BE_ZERO = {
     *("num_workers", "target_threads", "shuffle_seed", "target_seed", "warmup_fraction", "weight_decay_horizons"),
     *("checkpoint_seconds", "seed", "hardest_left_out", "micro_fraction"),
 }
-_MAY_BE_EMPTY = {"extra"}
-_BELOW_ONE = {"max_flops_fraction", "level", "adam_beta1", "adam_beta2", "max_shared_line_fraction", "micro_fraction"}
+_MAY_BE_EMPTY = {"extra", "more_cut_offs"}
+_BELOW_ONE = {
+    *("max_flops_fraction", "more_cut_offs", "level", "adam_beta1", "adam_beta2", "max_shared_line_fraction"),
+    "micro_fraction",
+}
 
 
 def _check_positive(spec: SweepSpec) -> None:

@@ -131,4 +131,6 @@ def plan() -> Plan:
         evaluation=EvaluationSpec(held_out_tokens=100, position_bins=2, copy_sequences=2, copy_length=8),
     )
     target = PlannedRun("target", "target", TARGET, TARGET, TARGET, 1000, 500, 10000, {}, spec)
-    return Plan("planted", {}, {}, FitSpec(max_flops_fraction=0.05, level=0.9, copying_nats=1.0), [target])
+    return Plan(
+        "planted", {}, {}, FitSpec(max_flops_fraction=0.05, more_cut_offs=[], level=0.9, copying_nats=1.0), [target]
+    )

@@ -41,6 +41,7 @@ SPEC = CapabilitySpec(
     num_buckets=3,
     hardest_left_out=2,
     max_flops_fraction=0.05,
+    more_cut_offs=[],
 )
 TASKS = [f"P/{number}" for number in range(38)]
 EXPONENT = 0.2

@@ -25,10 +25,11 @@ from sweep.folder import HASH_KEY, SweepFolder, read_json, sha256_of_file, write
 from sweep.hits import prepare_contamination
 from sweep.humaneval.problems import read_problems
 from sweep.plan import make_plan
+from sweep.quoted import quoted_pass_rate
 from sweep.records import read_records, write_records
 from sweep.run_spec import Plan, read_plan
 from sweep.trained import load_model
-from sweep.verify import overall_pass_rate, summary, verify_sweep
+from sweep.verify import summary, verify_sweep
 from tests import tiny
 from tests.test_verify import refusal, reseal, rewrite
 
@@ -299,6 +300,6 @@ def test_a_sweep_from_before_the_search_is_still_judged(copy: Path) -> None:
 
 def test_the_overall_pass_rate_is_quoted_without_the_hits_if_it_is_lower() -> None:
     easy, hard = {"n": [40, 40], "c": [30, 30]}, {"n": [40, 40], "c": [10, 10]}
-    found = overall_pass_rate({"a": easy, "b": hard}, 10**6, frozenset({"a"}))
+    found = quoted_pass_rate({"a": easy, "b": hard}, 10**6, frozenset({"a"}))
     assert found == {"pass_rate": 0.5, "clean_pass_rate": 0.25, "quoted_pass_rate": 0.25}
-    assert overall_pass_rate({"a": easy, "b": hard}, 10**6, frozenset({"b"}))["quoted_pass_rate"] == 0.5
+    assert quoted_pass_rate({"a": easy, "b": hard}, 10**6, frozenset({"b"}))["quoted_pass_rate"] == 0.5

@@ -51,8 +51,8 @@ def test_runs_of_one_trunk_stay_together_in_order() -> None:
 
 
 def test_the_estimate_is_the_speed_of_the_finished_run_nearest_in_size(tmp_path: Path) -> None:
-    machine = tiny.spec_of("machine=slurm").machine
-    slurm = slurm_of("machine.slurm.flops_per_second=1e8", "machine.slurm.seconds_per_run=7")
+    machine = tiny.spec_of("machine=slurm", "machine.flops_per_second=1e8").machine
+    slurm = slurm_of("machine.slurm.seconds_per_run=7")
     folder = SweepFolder(tmp_path / "sweeps" / "new")
     small, large = replace(runs_of()[0], flops=1e9), replace(runs_of()[0], flops=1e12)
     assert estimate(folder, machine, slurm)(small) == 10 + 7

@@ -378,10 +378,11 @@ def test_data_is_shown_whatever_is_counted_of_it(tmp_path: Path) -> None:
 def test_what_stands_in_the_training_data_is_shown_with_the_worse_number(copy: SweepFolder) -> None:
     methods: dict[str, Any] = {"literal_problems": False, "ngram_words": 13, "substring_characters": 50}
     methods |= {"held_out_ngram_fraction": 0.5, "held_out_similarity": 0.7}
-    row: dict[str, Any] = {"task_id": "T/3", "ngrams": 9, "ngram_hits": 2, "substrings": 3, "substring_hits": 1, "hit": True}
+    row: dict[str, Any] = {"task_id": "T/3", "document_name": "a.py", "hit": True}
+    row |= {"ngrams": 9, "ngram_hits": 2, "substrings": 3, "substring_hits": 1}
     held_out: dict[str, Any] = {"num_documents": 7, "num_tokens": 40, "hit_tokens": 0, "hit_documents": []}
     found: dict[str, Any] = {"corpus_sha256": "ab", "problems": "planted", "methods": methods}
-    found |= {"problem_rows": [{**row, "document_name": "a.py"}]}
+    found |= {"problem_rows": [row]}
     write_json(copy.contamination, {**found, "held_out": {**held_out, "largest_fraction_without_hit": 0.25}})
     verdict = read_json(copy.verdict)
     numbers = {"clean_loss_nats": 9.25, "quoted_loss_nats": 9.25}

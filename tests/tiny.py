@@ -28,6 +28,7 @@ OVERRIDES = [
     "grid.budgets_flops=[4e7,6e7,9e7,1.4e8,2.1e8]",
     "grid.num_seeds=[2,1,1,1,1]",
     "grid.target_flops=2.4e9",
+    "fit.more_cut_offs=[0.09,0.05]",  # the same five budgets again, and too few
     "evaluation.held_out_tokens=5000",
     "evaluation.copy_sequences=20",
     "evaluation.copy_length=15",

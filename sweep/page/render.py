@@ -79,6 +79,7 @@ def _of_the_fit(evidence: Evidence) -> dict[str, Any]:
         "law": tables.law_facts(fit),
         "forms": tables.forms_table(fit),
         "backtests": tables.backtests_table(fit),
+        "cut_offs": tables.cut_offs_table(fit, evidence.verdict),
         "sensitivity": tables.sensitivity_table(fit),
     }
     if capability is not None:

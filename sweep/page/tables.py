@@ -9,6 +9,7 @@ from typing import Any
 
 from sweep.capability import FIT_HALF
 from sweep.contamination import contamination_rows
+from sweep.cut_offs import cut_off_text
 from sweep.folder import HASH_KEY
 from sweep.laws import Law
 from sweep.page.evidence import Content, Evidence
@@ -83,6 +84,23 @@ def backtests_table(fit: Content) -> Table:
     return table(
         ("ratio", "fitted up to", "predicted at", "prediction", "interval", "measured", "error", "inside"), rows
     )
+
+
+def cut_offs_table(fit: Content, verdict: Content | None) -> Table:
+    """Forecasts from fewer runs, sealed with the main one; judged if there is a verdict."""
+    words = {True: "held", False: "missed", None: ""}
+    rows = (
+        (
+            cut_off_text(row["max_flops_fraction"]),
+            number(row["extrapolation_ratio"], ",.3g"),
+            number(row["prediction"]),
+            f"{row['low']:.4f} to {row['high']:.4f}" if row["prediction"] else "",
+            number(row.get("error"), "+.2%"),
+            words[row.get("held")] if row["forecastable"] else "; ".join(row["not_forecastable_because"]),
+        )
+        for row in (verdict or {}).get("cut_offs") or fit["cut_offs"]
+    )
+    return table(("from so much of the target's compute", "times", "forecast", "interval", "error", ""), rows)
 
 
 def sensitivity_table(fit: Content) -> Table:
