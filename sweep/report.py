@@ -12,6 +12,7 @@ import html
 import json
 import shlex
 from collections.abc import Iterable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -258,11 +259,20 @@ def _corpus_section(plan: Plan) -> str:
         (split.replace("_", " "), *(f"{corpus[split][key]:,}" for key in ("documents", "bytes", "tokens")))
         for split in ("train", "held_out")
     ]
-    held_out = ", ".join(plan.config["data"]["held_out_packages"])
+    data = plan.config["data"]
+    groups = [*data["held_out_groups"], *(group for source in data["sources"] for group in source["held_out_packages"])]
+    ways = [f"the groups {', '.join(groups)}"] if groups else []
+    ways += [f"{data['held_out_fraction']:.2%} of all other groups"] if data["held_out_fraction"] else []
+    mixture = ", ".join(
+        f"{part['source']} {part['tokens']:,} tokens"
+        + ("" if part["weight"] is None else f", share {float(Fraction(part['weight'])):g}")
+        for part in corpus["mixture"]
+    )
     return (
         f"<h2>Data</h2>{_table(('split', 'documents', 'bytes', 'tokens'), rows)}"
-        f"<p>Held out as whole packages: {html.escape(held_out)}. Near-duplicates dropped from the training files:"
-        f" {corpus['near_duplicates']}. Corpus {corpus['sha256'][:16]}. No token is seen twice.</p>"
+        f"<p>Trained on {html.escape(mixture)}. Held out as a whole: {html.escape('; '.join(ways))}. Near-duplicates"
+        f" dropped from the training documents: {corpus['near_duplicates']:,}. Corpus {corpus['sha256'][:16]}. No token"
+        " is seen twice.</p>"
     )
 
 
