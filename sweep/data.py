@@ -106,6 +106,8 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 def _build(spec: DataSpec, found: list[Any], folder: Path, num_workers: int) -> None:
     partial = folder.with_name(f"{folder.name}.partial")
     (partial / "documents").mkdir(parents=True, exist_ok=True)
+    import pyarrow.parquet  # noqa: F401  (before the forks: half a second for each of them)
+
     log.info("data: preparing %s (once)", ", ".join(source.name for source in spec.sources))
     with _processes(1) as one:
         one.submit(_read, spec, found, partial).result()

@@ -162,12 +162,13 @@ def mixture_weights(spec: DataSpec) -> list[Fraction] | None:
     if all(weight is None for weight in weights):
         return None
     shares = [Fraction(str(weight)) for weight in weights if weight is not None]
-    if len(shares) < len(weights) or abs(sum(shares) - 1) > _WEIGHT_TOLERANCE:
+    total = sum(shares, Fraction(0))
+    if len(shares) < len(weights) or abs(total - 1) > _WEIGHT_TOLERANCE:
         stated = ", ".join(f"{source.name} {source.weight}" for source in spec.sources)
         raise SweepError(
             f"the weights of data.sources are {stated}"
-            + (f": they add up to {float(sum(shares)):g}" if len(shares) == len(weights) else ""),
+            + (f": they add up to {float(total):g}" if len(shares) == len(weights) else ""),
             "weights that add up to 1; or none, and each source counts in proportion to its size",
             "correct weight of each of data.sources",
         )
-    return [share / sum(shares) for share in shares] if len(shares) > 1 else None
+    return [share / total for share in shares] if len(shares) > 1 else None

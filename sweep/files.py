@@ -46,14 +46,15 @@ def local_files(source: SourceSpec) -> list[LocalFile]:
     """
     found: dict[Path, str] = {}
     for pattern in source.paths:
-        matches = sorted(Path(match) for match in glob.glob(pattern, recursive=True))
+        matches = sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207  (whole paths too)
+        before = len(found)
         for match in matches:
-            inside = [path for path in match.rglob("*") if path.is_file()] if match.is_dir() else [match]
-            for path in inside:
+            below = [path for path in match.rglob("*") if path.is_file()] if match.is_dir() else [match]
+            for path in below:
                 name = path.relative_to(match if match.is_dir() else match.parent).as_posix()
                 if not any(part.startswith(".") for part in name.split("/")):
                     found.setdefault(path.resolve(), name)
-        if not found:
+        if len(found) == before:
             raise SweepError(
                 f"the source {source.name} of data.sources has nothing at {pattern} (looked from {Path.cwd()})",
                 "files, folders with files, or patterns that match some",

@@ -8,9 +8,12 @@ import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 from sweep.data_spec import SourceSpec
 from sweep.errors import SweepError
@@ -32,15 +35,17 @@ class Snapshot:
 @functools.cache
 def is_reachable() -> bool:
     """Whether the hub answers within a second and a half; never asked if ``HF_HUB_OFFLINE`` is set."""
-    import httpx
     from huggingface_hub.constants import ENDPOINT, is_offline_mode
 
     answers: list[int] = []
 
     def ask() -> None:
         try:
-            answers.append(httpx.head(ENDPOINT, timeout=_ANSWER_SECONDS).status_code)
-        except httpx.HTTPError:
+            with urlopen(Request(ENDPOINT, method="HEAD"), timeout=_ANSWER_SECONDS) as answer:
+                answers.append(answer.status)
+        except HTTPError as error:  # whatever it says, somebody is there
+            answers.append(error.code)
+        except (OSError, HTTPException):
             return
 
     if not is_offline_mode():

@@ -29,6 +29,8 @@ def micro_documents(encoder: Encoder, spec: DataSpec, num_other_tokens: int) -> 
         SweepError: one of them shows what is evaluated.
     """
     wanted = round(num_other_tokens * spec.micro_fraction / (1 - spec.micro_fraction))
+    if not wanted:
+        return []
     source = iter(training_documents(spec.shuffle_seed))
     documents: list[MicroDocument] = []
     num_tokens = 0

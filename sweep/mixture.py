@@ -95,10 +95,13 @@ def parts_in_turn(weights: Sequence[Fraction], count: int) -> NDArray[np.int16]:
     behind, turns = [0] * len(present), np.empty(min(count, whole), dtype=np.int16)
     for step in range(len(turns)):
         behind = [now + gain for now, gain in zip(behind, gains, strict=True)]
-        # The first part that would be too far behind: after (limit - behind) / gain more steps.
-        limit = turn_costs - whole
-        due = [part for part, now in enumerate(behind) if now >= whole]
-        part = min(due, key=lambda part: Fraction(limit - behind[part], gains[part])) if len(due) > 1 else due[0]
-        behind[part] -= turn_costs
-        turns[step] = present[part]
+        # A part is too far behind after (turn_costs - whole - behind) / gain more steps.
+        due = [
+            (Fraction(turn_costs - whole - now, gain), index)
+            for index, (now, gain) in enumerate(zip(behind, gains, strict=True))
+            if now >= whole
+        ]
+        _, first = min(due)
+        behind[first] -= turn_costs
+        turns[step] = present[first]
     return np.resize(turns, count)

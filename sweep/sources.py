@@ -63,14 +63,9 @@ class Reader:
         self.position["left_out"] = dict(counts)
 
     def _is_wanted(self, document: Document) -> bool:
-        try:
-            num_bytes = len(document.text.encode())
-        except UnicodeEncodeError:  # half of a surrogate pair, as JSON can hold it
-            self._leave_out("not UTF-8")
-            return False
         if not document.text.strip():
             self._leave_out("empty")
-        elif num_bytes > self.source.max_document_bytes:
+        elif len(document.text.encode()) > self.source.max_document_bytes:
             self._leave_out("longer than max_document_bytes")
         else:
             return True
