@@ -32,13 +32,13 @@ def write_documents(folder: Path, num_bytes: int) -> int:
     random = np.random.default_rng(0)
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz_"))
     words = np.array(["".join(random.choice(letters, 2 + int(random.geometric(0.2)))) for _ in range(NUM_WORDS)])
-    odds = 1 / np.arange(1, NUM_WORDS + 1)
+    odds = np.cumsum(1 / np.arange(1, NUM_WORDS + 1))
     total, number = 0, 0
     while total < num_bytes:
         texts: list[str] = []
         in_file = 0
         while in_file < min(FILE_BYTES, num_bytes - total):
-            drawn = words[random.choice(NUM_WORDS, (DOCUMENT_LINES, LINE_WORDS), p=odds / odds.sum())]
+            drawn = words[np.searchsorted(odds, odds[-1] * random.random((DOCUMENT_LINES, LINE_WORDS)))]
             texts.append("\n".join(" ".join(line) for line in drawn.tolist()))
             in_file += len(texts[-1])
         groups = [f"repo{n}" for n in random.integers(0, 20_000, len(texts))]

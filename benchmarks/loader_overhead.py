@@ -1,9 +1,9 @@
-"""What part of a step does reading take? Order and windows against training of the default ladder's smallest run.
+"""What part of a step does reading take? Order and windows, against a step of the default ladder's smallest run.
 
     python -m benchmarks.loader_overhead
 
-CPU seconds, one thread, in turn: all batches of the run read as ``train`` reads them (its order made once included), and
-steps of its model on one of these batches. The corpus is that of experiment=quick, micro documents and all.
+CPU seconds, one thread, in turn: all batches of the run read as ``train`` reads them, the making of its order
+included, and steps of its model on one of these batches. The corpus is that of experiment=quick, micro documents too.
 """
 
 import json

@@ -2,9 +2,9 @@
 
     python -m benchmarks.tokenizing_speed
 
-The texts are the default corpus's Python source, the tokenizer is the one trained on it, given as a file. Measured are the
-whole preparation (start of its processes, reading, near-duplicates, encoding, assembling), its encoding alone, and
-``encode_batch``; each in processes of its own, one thread, in turn.
+The texts are the default corpus's Python source, the tokenizer is one trained on a part of it, given as a file.
+Measured are the whole preparation (start of its processes, reading, near-duplicates, encoding, assembling), its
+encoding alone, and ``encode_batch``; each in processes of its own, one thread, in turn.
 """
 
 import json

@@ -176,7 +176,7 @@ def _read(spec: DataSpec, found: list[Any], partial: Path) -> None:
         missed = left_out(partial, index)
         for reason, count in missed["left_out"].items():
             names = f", such as {', '.join(missed['not_utf8'])}" if reason == "not UTF-8" and missed["not_utf8"] else ""
-            log.warning("data: %s: %s left out: %s%s", source.name, f"{count:,}", reason, names)
+            log.info("data: %s: %s left out: %s%s", source.name, f"{count:,}", reason, names)
 
 
 def _choose(spec: DataSpec, shards: list[Shard], partial: Path) -> tuple[list[NDArray[np.bool_]], int]:

@@ -86,11 +86,9 @@ class _Handler(BaseHTTPRequestHandler):
         inside = [row for row in rows if row["path"].startswith(f"{below}/" if below else "")]
         if "recursive=true" not in self.path.lower():
             depth = below.count("/") + 1 if below else 0
-            folders = {"/".join(row["path"].split("/")[: depth + 1]) for row in inside} - {
-                row["path"] for row in inside
-            }
+            below_here = {"/".join(row["path"].split("/")[: depth + 1]) for row in inside} - set(files)
             inside = [row for row in inside if row["path"].count("/") == depth]
-            inside += [{"type": "directory", "path": path, "oid": "0"} for path in sorted(folders)]
+            inside += [{"type": "directory", "path": path, "oid": "0"} for path in sorted(below_here)]
         return self._json(inside)
 
     def _file(self, repository: str, path: str) -> None:

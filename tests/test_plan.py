@@ -98,7 +98,7 @@ def test_a_corpus_too_small_is_refused_with_the_run_and_both_numbers() -> None:
 def test_a_source_too_small_for_its_weight_is_refused_by_its_name() -> None:
     parts = [("code", 9 * 10**7, "9/10"), ("prose", 10**5, "1/10")]
     mixture = [{"source": name, "tokens": tokens, "weight": weight} for name, tokens, weight in parts]
-    with pytest.raises(SweepError, match=r"the corpus holds 998,400: its source prose of the share 0\.1 has 100,000"):
+    with pytest.raises(SweepError, match=r"the corpus holds 999,680: its source prose of the share 0\.1 has 100,000"):
         make_plan(spec_of(), {**CORPUS, "mixture": mixture})
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sweep.data_spec import DataSpec, SourceSpec, check_data
 from sweep.errors import SweepError
 from sweep.sources import Document, Reader, fingerprint, held_out_rule
 from tests.corpora import code_spec, data_spec, files_spec
+from tests.tiny import ROOT, spec_of
 
 
 def texts(count: int, of: str = "a") -> list[str]:
@@ -215,3 +217,30 @@ def test_what_can_be_seen_to_be_wrong_is_refused_before_anything_is_read(spec: D
         check_data(spec)
     assert len(error.value.args) == 3
     return None
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("data=files", "data.sources.0.paths=[corpus/*.parquet]", "+data.sources.0.filters.license=[mit,apache-2.0]"),
+        ("data=hub", "data.sources.0.dataset=me/code", "data.sources.0.group_column=repo"),
+        ("data=mixed", "data.sources.1.paths=[notes]", "data.sources.1.group_column=folder"),
+    ],
+)
+def test_every_example_of_the_configuration_composes(overrides: tuple[str, ...]) -> None:
+    data = spec_of(*overrides).data
+    assert data.vocab_size == 1024
+    if "data=files" in overrides:
+        assert data.sources[0].filters == {"license": ["mit", "apache-2.0"]}
+
+
+def test_a_misspelt_key_of_a_source_is_refused() -> None:
+    with pytest.raises(Exception, match="pathz"):
+        spec_of("data=files", "data.sources.0.pathz=[x]")
+
+
+def test_every_key_is_explained() -> None:
+    page = (ROOT / "docs" / "data.md").read_text()
+    for spec in (SourceSpec, DataSpec):
+        for field in fields(spec):
+            assert f"`{field.name}`" in page, field.name
