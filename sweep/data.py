@@ -92,11 +92,15 @@ def _load(folder: Path) -> Corpus | None:
 
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
+    told = False
     while True:
         with locked(folder.with_name(f"{folder.name}.lock")) as held:
             if held:
                 yield
                 return
+        if not told:
+            log.info("data: another process prepares this corpus; waiting for it")
+            told = True
         time.sleep(0.5)
 
 

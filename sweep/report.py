@@ -276,12 +276,21 @@ def _corpus_section(plan: Plan) -> str:
     )
 
 
+def _override(value: Any) -> str:
+    """A value as the command line takes it: JSON, but for the keys of objects, which stand without quotes."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_override(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_override, value)) + "]"
+    return json.dumps(value)
+
+
 def _reproduce_section(plan: Plan, folder: SweepFolder, seal: dict[str, Any] | None) -> str:
     code = (seal or {}).get("code", {})
     commit = f"git checkout {code['commit']}\n" if code.get("commit") else ""
     verify = f"python -m sweep.verify {shlex.quote(str(folder.path))}"
     settings = [
-        shlex.quote(f"{group}.{key}={json.dumps(value, separators=(',', ':'))}")
+        shlex.quote(f"{group}.{key}={_override(value)}")
         for group, values in plan.config.items()
         for key, value in values.items()
     ]

@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from dataclasses import fields
+from dataclasses import asdict, fields
 from itertools import islice
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from sweep.corpus import Corpus
 from sweep.data import prepare_corpus
 from sweep.data_spec import DataSpec, SourceSpec, check_data
 from sweep.errors import SweepError
+from sweep.report import _override
 from sweep.sources import Document, Reader, fingerprint, held_out_rule
 from tests.corpora import code_spec, data_spec, files_spec
 from tests.tiny import ROOT, spec_of
@@ -244,3 +245,11 @@ def test_every_key_is_explained() -> None:
     for spec in (SourceSpec, DataSpec):
         for field in fields(spec):
             assert f"`{field.name}`" in page, field.name
+
+
+def test_the_settings_that_the_report_spells_out_make_the_same_configuration() -> None:
+    data = spec_of(
+        "data=mixed", "data.sources.1.paths=[notes, a b/*.txt]", "+data.sources.1.filters.license=[mit]"
+    ).data
+    settings = [f"data.{key}={_override(value)}" for key, value in asdict(data).items()]
+    assert spec_of(*settings).data == data
