@@ -171,6 +171,8 @@ def _for_all(
 
 
 def _read(spec: DataSpec, found: list[Any], partial: Path) -> None:
+    if spec.tokenizer != TRAINED:  # one that does not fit is refused before hours of reading
+        load_tokenizer(tokenizer_path(spec.tokenizer), spec)
     is_held_out = held_out_rule(spec)
     for index, (source, there) in enumerate(zip(spec.sources, found, strict=True)):
         limit = None if source.max_bytes is None else source.max_bytes / 1e6

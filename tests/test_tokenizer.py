@@ -114,9 +114,8 @@ def test_a_tokenizer_that_is_not_byte_level_is_refused(
 ) -> None:
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(SweepError, match=f"is not byte-level: .*{found}") as error:
-        prepare_corpus(spec, tmp_path / "cache")
+        load_tokenizer(tmp_path / "tokenizer.json", spec)
     assert len(error.value.args) == 3
-    assert not list(tmp_path.glob("cache/corpus/*/corpus.json"))
 
 
 def test_a_tokenizer_that_loses_text_is_refused(spec: DataSpec, tmp_path: Path) -> None:
@@ -125,6 +124,7 @@ def test_a_tokenizer_that_loses_text_is_refused(spec: DataSpec, tmp_path: Path) 
     broken(pre_tokenizer=pre_tokenizers.Sequence(parts)).save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(SweepError, match="loses and adds nothing"):
         prepare_corpus(spec, tmp_path / "cache")
+    assert not list(tmp_path.glob("cache/corpus/*/corpus.json"))
 
 
 @pytest.mark.parametrize(
@@ -141,6 +141,7 @@ def test_a_tokenizer_that_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(SweepError) as error:
         prepare_corpus(replace(spec, **changes), tmp_path / "cache")
+    assert not list(tmp_path.glob("cache/corpus/*.partial/documents/*"))  # before anything is read
     assert found in error.value.args[0]
     assert todo in error.value.args[2]
 
@@ -148,4 +149,4 @@ def test_a_tokenizer_that_does_not_fit_is_refused(
 def test_a_file_that_is_no_tokenizer_is_refused(spec: DataSpec, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(SweepError, match="can't be read as a tokenizer"):
-        prepare_corpus(spec, tmp_path / "cache")
+        load_tokenizer(tmp_path / "tokenizer.json", spec)
