@@ -51,6 +51,9 @@ bench: .venv/ready
 	$(BIN)/python -m benchmarks.training_speed
 	$(BIN)/python -m benchmarks.sweep_overhead
 	$(BIN)/python -m benchmarks.cost_growth
+	$(BIN)/python -m benchmarks.tokenizing_speed
+	$(BIN)/python -m benchmarks.loader_overhead
+	$(BIN)/python -m benchmarks.corpus_memory
 
 # Trainings for hours; what is done is kept in .cache/studies, so a stopped study goes on.
 studies: .venv/ready

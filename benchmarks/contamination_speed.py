@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.study import configured, corpus_of, write_result
-from sweep.data import Corpus
+from sweep.corpus import Corpus
 from sweep.hits import SEARCH, find_hits
 from sweep.humaneval.problems import Problem, read_problems
 from sweep.minhash import NearDuplicateSearch, shingles_of

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.learning_rate_transfer import SETTINGS
 from benchmarks.study import configured, corpus_of, write_result
-from sweep.data import Corpus, training_order, windows
+from sweep.corpus import Corpus, windows
 from sweep.plan import plan_run, planned_run, shape_for_width
 from sweep.spec import SweepSpec
 
@@ -38,7 +38,7 @@ def measure(spec: SweepSpec, corpus: Corpus, width: int, depth: int, seed: int, 
     set_learning_rate(optimizers, 1.0)
     length = model_shape.context_length
     stream = corpus.stream("train")
-    batch = torch.from_numpy(windows(stream, training_order(len(stream) // length - 1, seed)[:ROWS], length))
+    batch = torch.from_numpy(windows(stream, corpus.mixture(length).order(seed, ROWS), length))
     stream_BTD: list[Any] = []
     model.blocks[-1].register_forward_hook(lambda module, inputs, output: stream_BTD.append(output.detach()))
     loss_of = NextTokenLoss(model)

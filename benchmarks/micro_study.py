@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.study import Trial, configured, corpus_of, planned, run_trials, write_result
-from sweep.data import END_OF_DOCUMENT, Corpus
+from sweep.corpus import Corpus
 from sweep.micro.problems import micro_problems
 
 SHARE = 0.2
@@ -43,7 +43,7 @@ def canonical_nats(trial: Trial, corpus: Corpus) -> list[float]:
     model = Decoder(trial.run.spec.model, trial.run.spec.parametrization)
     model.load_state_dict(torch.load(trial.folder.checkpoint_state(), weights_only=True)["model"])
     model.eval()
-    end = tokenizer.token_to_id(END_OF_DOCUMENT)
+    end = corpus.end_token
     nats = []
     for problem in micro_problems():
         prompt = [end, *tokenizer.encode(problem["prompt"]).ids]
@@ -98,7 +98,7 @@ def fit_power_law(
 
 
 def share_spec(share: float) -> Any:
-    return configured(f"data.micro_fraction={share}", "data.train_bytes=24_000_000")
+    return configured(f"data.micro_fraction={share}", "data.sources.0.train_bytes=24_000_000")
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from benchmarks import contamination_pages, fit_pages, pass_pages, scoring_pages, slurm_pages
+from benchmarks import contamination_pages, data_pages, fit_pages, pass_pages, scoring_pages, slurm_pages
 from benchmarks.drawing import figure, table
 from benchmarks.study import RESULTS, ROOT
 from sweep.folder import read_json
@@ -217,6 +217,9 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "sweep_overhead": ("What a sweep costs beside its trainings", sweep_overhead),
     "slurm_cost": ("What a cluster costs a sweep", slurm_pages.slurm_cost),
     "slurm_drill": ("Faults injected into a sweep on a real Slurm", slurm_pages.slurm_drill),
+    "tokenizing_speed": ("Preparing a corpus beside tokenizers' batch encoding", data_pages.tokenizing_speed),
+    "corpus_memory": ("Memory of preparing a large corpus", data_pages.corpus_memory),
+    "loader_overhead": ("What reading costs a step", data_pages.loader_overhead),
     "cost_growth": ("Cost over the ladder", cost_growth),
     "training_speed": ("Training speed beside other tools", training_speed),
     "learning_rate_transfer": ("The best learning rate over width and depth", learning_rate_transfer),

@@ -41,7 +41,7 @@ from tests.slurm_cluster import SlurmCluster
 
 _SEEDS_EACH = 10
 _SMALL = (
-    *("experiment=smoke", "machine=slurm", "machine.tracking=none", "data.train_bytes=3_000_000"),
+    *("experiment=smoke", "machine=slurm", "machine.tracking=none", "data.sources.0.train_bytes=3_000_000"),
     *("grid.budgets_flops=[2e9,3e9,4e9,6e9,8e9]", "grid.num_seeds=[2,2,2,2,2]", "grid.target_flops=2.4e11"),
 )
 _CORPUS = {"sha256": "0", "files": {}, "train": {"tokens": 10**12}, "held_out": {"tokens": 10**7}, "near_duplicates": 0}

@@ -42,7 +42,7 @@ from tests.slurm_cluster import SlurmCluster, why_no_slurm
 SWEEP = [
     *tiny.OVERRIDES,
     "name=drill",
-    "data.train_bytes=7000000",
+    "data.sources.0.train_bytes=7000000",
     "grid.budgets_flops=[4e9,4.8e9,5.8e9,6.9e9,8.3e9]",
     "grid.num_seeds=[3,3,2,2,2]",
     "grid.target_flops=8e10",

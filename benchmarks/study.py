@@ -18,7 +18,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import sweep.launch  # noqa: F401  (registers the configuration's schema)
-from sweep.data import Corpus, prepare_corpus
+from sweep.corpus import Corpus
+from sweep.data import prepare_corpus
 from sweep.folder import RunFolder, read_json, write_json
 from sweep.plan import plan_run, shape_for_budget
 from sweep.provenance import code_sha256, code_version
@@ -48,7 +49,9 @@ class Trial:
 def configured(*overrides: str) -> SweepSpec:
     """The default configuration with more training data, of code alone and without sampling, and these overrides."""
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        config = compose("sweep", ["name=study", "capability=none", "data.train_bytes=48_000_000", *overrides])
+        config = compose(
+            "sweep", ["name=study", "capability=none", "data.sources.0.train_bytes=48_000_000", *overrides]
+        )
     spec = OmegaConf.to_object(config)
     assert isinstance(spec, SweepSpec)
     return spec

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.study import ROOT, configured, corpus_of, write_result
-from sweep.data import Corpus
+from sweep.corpus import Corpus
 from sweep.folder import SweepFolder, read_json
 from sweep.plan import make_plan
 from sweep.provenance import library_versions

@@ -27,7 +27,7 @@ from benchmarks.peers.environment import python_of
 from benchmarks.peers.peak import SIZE
 from benchmarks.study import ROOT, configured, corpus_of, write_result
 from models.config import DecoderConfig, forward_flops_per_token, train_flops_per_token
-from sweep.data import Corpus
+from sweep.corpus import Corpus
 from sweep.plan import plan_run, planned_run, shape_for_width
 from sweep.provenance import library_versions
 from sweep.run_spec import PlannedRun

@@ -9,16 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.contamination import held_out_sha256
-from sweep.data import Corpus
+from sweep.corpus import Corpus
 from sweep.token_text import document_ends
-from sweep.training_search import end_token
 
 NOT_SEARCHED = "the training data was not searched for held-out text"
 
 
 def clean_places(corpus: Corpus, contamination: dict[str, Any], places: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether the held-out token at each place of the stream is of a document that is not hit; any shape."""
-    ends = document_ends(corpus.stream("held_out"), end_token(corpus))
+    ends = document_ends(corpus.stream("held_out"), corpus.end_token)
     is_clean = np.ones(len(ends) + 1, bool)
     is_clean[[row["document"] for row in contamination["held_out"]["hit_documents"]]] = False
     return is_clean[np.searchsorted(ends, places, side="right")]

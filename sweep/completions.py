@@ -13,14 +13,12 @@ Shape suffix: V vocabulary, S states.
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sweep.humaneval.problems import Problem
 
-END_TOKEN = 0  # ends a document (sweep/data.py)
 _STATES = WITHIN_LINE, AT_LINE_START = 0, 1
 _STOP = re.compile(rb"\n(?=[^\s)\]}])")
 
@@ -59,25 +57,12 @@ class StopTable:
 
 
 def stop_table(token_bytes: list[bytes]) -> StopTable:
-    """The table for a vocabulary; the end of a document ends a function too."""
+    """The table for a vocabulary; the end of a document, which has no bytes, ends a function too."""
     ends_VS = np.zeros((len(token_bytes), len(_STATES)), dtype=np.bool_)
     next_VS = np.zeros((len(token_bytes), len(_STATES)), dtype=np.int8)
     for token, content in enumerate(token_bytes):
         for state in _STATES:
             before = b"\n" if state == AT_LINE_START else b"."
-            ends_VS[token, state] = _STOP.search(before + content) is not None
+            ends_VS[token, state] = not content or _STOP.search(before + content) is not None
             next_VS[token, state] = AT_LINE_START if (before + content).endswith(b"\n") else WITHIN_LINE
-    ends_VS[END_TOKEN] = True
     return StopTable(ends_VS, next_VS)
-
-
-def token_bytes(tokenizer: Any) -> list[bytes]:
-    """The bytes that each token of a byte-level vocabulary stands for; the end of a document has none.
-
-    A byte that prints is written as itself; the others, in order, as the characters from 256 on (Radford et al. 2019).
-    """
-    prints = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in prints]
-    byte_of = {chr(byte): byte for byte in prints} | {chr(256 + index): byte for index, byte in enumerate(others)}
-    texts = [tokenizer.id_to_token(token) for token in range(tokenizer.get_vocab_size())]
-    return [b"" if token == END_TOKEN else bytes(byte_of[c] for c in text) for token, text in enumerate(texts)]

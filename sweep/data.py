@@ -1,358 +1,271 @@
-"""Training and held-out tokens from the Python source installed on this machine.
+"""Prepare a corpus: documents read, near-duplicates dropped, a tokenizer, and every document as tokens, once.
 
-Reads the source of installed packages; leaves a cache named by the hash of all that went into it:
+Reads what ``data.sources`` names; leaves a cache named by the hash of all that went into it (sweep/corpus.py says what
+is in it). On the way, in ``<cache>/corpus/<hash>.partial``:
 
-    <cache>/corpus/<hash>/  train.bin  held_out.bin  tokenizer.json  corpus.json
+    read      documents in shards (sweep/spool.py), what is held out marked                     one process
+    compare   hashes of lines, shard by shard; then which documents are new                     all workers; one
+    tokenizer trained on the first documents of the training order, or given                    one
+    encode    tokens, shard by shard                                                            all workers
+    assemble  the training documents of each source, shuffled, one source after the other       one
 
-Both ``.bin`` files are streams of uint16 tokens, documents ended by token 0. Training reads
-windows of the stream in an order that is a function of the seed alone, so a run can be resumed
-at any step without a reader's state.
-
-If a share of micro documents (``sweep/micro``) is asked for, the training stream is the code as it is without
-them, then the micro documents; the order of training merges the windows of the two evenly. Tokenizer
-and held-out tokens are those of the code alone.
+A preparation that was killed goes on with the shards that are there, to the same bits. The tokenizer and pyarrow have
+threads, which must not be in a process that forks workers; so all that needs them is done in children.
 """
 
-import hashlib
-import importlib.util
 import logging
-import math
 import multiprocessing
 import os
 import shutil
-import sys
-import sysconfig
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
-from itertools import islice
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sweep.assemble import assemble
+from sweep.catalogue import Catalogue
+from sweep.corpus import FORMAT, Corpus, read_corpus
+from sweep.data_spec import TRAINED, DataSpec, check_data, mixture_weights
 from sweep.errors import SweepError
-from sweep.folder import CorruptFile, read_json, set_aside, sha256_of, sha256_of_file, write_json
+from sweep.folder import CorruptFile, locked, set_aside, sha256_of, sha256_of_file, write_whole
 from sweep.humaneval.guard import die_with_parent
-from sweep.micro.documents import lexicon_sha256, training_documents
-from sweep.micro.scan import scan
-from sweep.spec import DataSpec
+from sweep.micro.documents import lexicon_sha256
+from sweep.near_duplicates import LineTable, keep_new
+from sweep.progress import Steps
+from sweep.sources import Reader, fingerprint, held_out_rule
+from sweep.spool import Shard, encode_shard, hash_lines, left_out, lines_of, shards_of, spool_source
+from sweep.tokenizer import load_tokenizer, stream_dtype, tokenizer_path, train_tokenizer
 
 log = logging.getLogger("sweep")
 
-END_OF_DOCUMENT = "<|endofdocument|>"
-FORMAT = 2  # of the cache; raise it when the code below would make other tokens from the same files
-_SKIPPED_FOLDERS = {
-    *("test", "tests", "testing", "_vendor", "vendor", "vendored", "third_party", "site-packages"),
-    *("dist-packages", "__pycache__", "idlelib", "lib2to3", "ensurepip", "pydoc_data", "encodings"),
-}
-_SKIPPED_ENDINGS = ("_pb2.py", "_pb2_grpc.py")
-_MIN_FILE_BYTES = 200
-_MIN_LINE_CHARS = 25  # shorter lines stand in unrelated files too and say nothing about copying
 
+def prepare_corpus(spec: DataSpec, cache_dir: Path, num_workers: int = 1) -> Corpus:
+    """The corpus for ``spec``, from the cache if the same documents were prepared before.
 
-@dataclass(frozen=True)
-class Document:
-    name: str  # package/path.py, the same on every machine
-    text: str
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """A prepared corpus; ``sha256`` covers both token streams and the tokenizer."""
-
-    folder: Path
-    info: dict[str, Any]
-
-    @property
-    def sha256(self) -> str:
-        return self.info["sha256"]
-
-    @property
-    def train_tokens(self) -> int:
-        return self.info["train"]["tokens"]
-
-    def train_windows(self, length: int) -> tuple[int, int]:
-        """Windows of the training stream that begin in code, and those after them that begin in micro documents."""
-        total = num_windows(self.train_tokens, length)
-        num_code_tokens = self.train_tokens - self.info["micro"]["tokens"]
-        num_code = min(total, math.ceil(num_code_tokens / length))
-        return num_code, total - num_code
-
-    def stream(self, split: str) -> NDArray[np.uint16]:
-        return np.memmap(self.folder / f"{split}.bin", dtype=np.uint16, mode="r")
-
-    def tokenizer(self) -> Any:
-        """The tokenizer that made the streams (a ``tokenizers.Tokenizer``)."""
-        from tokenizers import Tokenizer
-
-        return Tokenizer.from_file(str(self.folder / "tokenizer.json"))
-
-    def token_bytes(self) -> NDArray[np.int64]:
-        """Bytes of source that each token of the vocabulary stands for, shape (V,); the end marker has none."""
-        return np.asarray(self.info["token_bytes"], dtype=np.int64)
-
-
-def windows(stream: NDArray[np.uint16], rows: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    """Windows of the stream, shape (rows, length + 1): inputs and, one later, what they should predict."""
-    starts = rows[:, None] * length
-    return stream[starts + np.arange(length + 1)[None]].astype(np.int64)
-
-
-def num_windows(num_tokens: int, length: int) -> int:
-    return (num_tokens - 1) // length
-
-
-def training_order(num_code_windows: int, seed: int, num_micro_windows: int = 0) -> NDArray[np.int64]:
-    """The order in which a run with this seed sees the windows; none comes twice.
-
-    The stream is code first, then micro documents. Each part is shuffled and the two are merged evenly, so every
-    part of the order holds the micro windows' share to within one window.
-    """
-    generator = np.random.default_rng(seed)
-    code, micro = generator.permutation(num_code_windows), generator.permutation(num_micro_windows)
-    times = [(np.arange(len(part)) + 0.5) / len(part) for part in (code, micro) if len(part)]
-    merged: NDArray[np.int64] = np.concatenate((code, num_code_windows + micro))
-    return merged[np.argsort(np.concatenate(times), kind="stable")]
-
-
-def prepare_corpus(spec: DataSpec, cache_dir: Path) -> Corpus:
-    """The corpus for ``spec``, from the cache if the same files were prepared before.
+    ``num_workers`` (0: one per core) changes nothing in it.
 
     Raises:
-        SweepError: a package is not installed, or its source is less than was asked for.
+        SweepError: a source is not there, empty or damaged; the tokenizer does not fit; nothing is held out.
     """
-    held_out = _pick_files(spec, spec.held_out_packages, spec.held_out_bytes, "data.held_out_bytes")
-    train = _pick_files(spec, spec.train_packages, spec.train_bytes, "data.train_bytes")
-    key = _cache_key(spec, held_out, train)
-    folder = cache_dir / "corpus" / key[:16]
+    check_data(spec)
+    found = [fingerprint(source) for source in spec.sources]
+    folder = cache_dir / "corpus" / _cache_key(spec, [digest for digest, _ in found])[:16]
     corpus = _load(folder)
     if corpus is None:
-        log.info("data: preparing %.0f MB of installed Python source (once)", spec.train_bytes / 1e6)
-        # In a process of its own: the tokenizer's threads must not be in a process that forks workers.
-        # It must not outlive this one: it inherits the sweep's lock.
-        with ProcessPoolExecutor(1, multiprocessing.get_context("fork"), initializer=die_with_parent) as pool:
-            pool.submit(_build, spec, held_out, train, folder).result()
-        corpus = _load(folder)
-        assert corpus is not None
+        with _one_at_a_time(folder):
+            corpus = _load(folder)  # another launch may have prepared it meanwhile
+            if corpus is None:
+                _build(spec, [there for _, there in found], folder, num_workers or os.cpu_count() or 1)
+                corpus = _load(folder)
+    assert corpus is not None
     return corpus
 
 
-def open_corpus(folder: Path, sha256: str) -> Corpus:
-    """A corpus that was prepared before, for a run planned with it.
+def _cache_key(spec: DataSpec, fingerprints: list[str]) -> str:
+    import tokenizers
 
-    Raises:
-        SweepError: it is not there, damaged, or another one.
-    """
-    try:
-        corpus = _read(folder)
-        if corpus.sha256 != sha256:
-            raise CorruptFile(f"{folder} holds the corpus {corpus.sha256}")
-    except (CorruptFile, OSError) as error:
-        raise SweepError(
-            f"no corpus for this plan: {error}",
-            f"the corpus {sha256} on a disk that every node sees",
-            "set machine.cache_dir to a shared disk and launch again: it is prepared where it is missing",
-        ) from error
-    return corpus
-
-
-def _read(folder: Path) -> Corpus:
-    info = read_json(folder / "corpus.json")
-    for name, digest in info["files"].items():
-        if sha256_of_file(folder / name) != digest:
-            raise CorruptFile(f"{folder / name} does not match corpus.json")
-    return Corpus(folder, info)
+    parts = [asdict(spec), tokenizers.__version__, FORMAT, fingerprints]
+    if spec.micro_fraction:
+        parts.append(lexicon_sha256())
+    if spec.tokenizer != TRAINED:
+        parts.append(sha256_of_file(tokenizer_path(spec.tokenizer)))
+    return sha256_of(parts)
 
 
 def _load(folder: Path) -> Corpus | None:
     if not folder.exists():
         return None
     try:
-        return _read(folder)
+        return read_corpus(folder)
     except (CorruptFile, OSError) as error:
         log.warning("data: %s; set aside as %s and prepared again", error, set_aside(folder))
         return None
 
 
-# ---- which files ------------------------------------------------------------------------------
-
-
-def _package_root(package: str) -> Path:
-    if package == "stdlib":
-        return Path(sysconfig.get_paths()["stdlib"])
-    found = importlib.util.find_spec(package) if package.isidentifier() else None
-    if found is None or not found.submodule_search_locations:
-        raise SweepError(
-            f"the package {package} of the corpus is not installed in {sys.prefix}",
-            "every package of data.train_packages and data.held_out_packages",
-            f"pip install {package}, or take it out of the list (another corpus, so other runs)",
-        )
-    return Path(next(iter(found.submodule_search_locations)))
-
-
-def _package_files(package: str) -> Iterator[tuple[str, Path]]:
-    root = _package_root(package)
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = [name for name in subfolders if name not in _SKIPPED_FOLDERS]
-        for name in names:
-            if name.endswith(".py") and not name.endswith(_SKIPPED_ENDINGS):
-                path = Path(folder) / name
-                yield f"{package}/{path.relative_to(root).as_posix()}", path
-
-
-def _pick_files(spec: DataSpec, packages: list[str], max_bytes: int, key: str) -> list[Document]:
-    """Files up to ``max_bytes``, in the order of their names' hashes: all packages alike, the same everywhere."""
-    files = [item for package in packages for item in _package_files(package)]
-    files.sort(key=lambda item: hashlib.sha256(item[0].encode()).digest())
-    picked, num_bytes = [], 0
-    for name, path in files:
-        text = _read_source(path, spec)
-        if text is not None:
-            picked.append(Document(name, text))
-            num_bytes += len(text.encode())
-            if num_bytes >= max_bytes:
-                return picked
-    raise SweepError(
-        f"the source of {', '.join(packages)} is {num_bytes:,} bytes after filtering",
-        f"{key}={max_bytes:,} bytes or more",
-        f"add packages to the list, or lower {key}",
-    )
-
-
-def _read_source(path: Path, spec: DataSpec) -> str | None:
-    """A file's text, or None for what is no hand-written code: huge, nearly empty, data tables, not UTF-8."""
-    try:
-        raw = path.read_bytes()
-        text = raw.decode("utf-8")
-    except (OSError, UnicodeDecodeError):
-        return None
-    if not _MIN_FILE_BYTES <= len(raw) <= spec.max_file_bytes:
-        return None
-    return text if max(map(len, text.splitlines())) <= spec.max_line_chars else None
-
-
-def _cache_key(spec: DataSpec, held_out: list[Document], train: list[Document]) -> str:
-    import tokenizers
-
-    digest = hashlib.sha256(sha256_of([asdict(spec), tokenizers.__version__, FORMAT]).encode())
-    if spec.micro_fraction:
-        digest.update(lexicon_sha256().encode())
-    for document in [*held_out, *train]:
-        digest.update(document.name.encode() + b"\0" + document.text.encode() + b"\0")
-    return digest.hexdigest()
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    told = False
+    while True:
+        with locked(folder.with_name(f"{folder.name}.lock")) as held:
+            if held:
+                yield
+                return
+        if not told:
+            log.info("data: another process prepares this corpus; waiting for it")
+            told = True
+        time.sleep(0.5)
 
 
 # ---- building ---------------------------------------------------------------------------------
 
 
-def drop_near_duplicates(documents: list[Document], seen: set[int], max_shared: float) -> list[Document]:
-    """Documents of whose longer lines at most ``max_shared`` stood in an earlier one; ``seen`` grows."""
-    kept = []
-    for document in documents:
-        stripped = (line.strip() for line in document.text.splitlines())
-        lines = {hash(line) for line in stripped if len(line) >= _MIN_LINE_CHARS}
-        if lines and len(lines & seen) <= max_shared * len(lines):
-            kept.append(document)
-            seen |= lines
+def _build(spec: DataSpec, found: list[Any], folder: Path, num_workers: int) -> None:
+    partial = folder.with_name(f"{folder.name}.partial")
+    (partial / "documents").mkdir(parents=True, exist_ok=True)
+    import pyarrow.parquet  # noqa: F401  (before the forks: half a second for each of them)
+
+    log.info("data: preparing %s (once)", ", ".join(source.name for source in spec.sources))
+    with _processes(1) as one:
+        one.submit(_read, spec, found, partial).result()
+    shards = shards_of(partial)
+    left = [shard for shard in shards if not shard.path("lines.npz").exists()]
+    _for_all("data: compare", left, num_workers, hash_lines)
+    with _processes(1) as one:
+        kept, end_token = one.submit(_choose, spec, shards, partial).result()
+    left = [shard for shard in shards if not shard.path("lengths.npy").exists()]
+    dtype = stream_dtype(spec.vocab_size).name
+    numbers = {shard: number for number, shard in enumerate(shards)}
+    arguments = [(kept[numbers[shard]], partial, end_token, dtype) for shard in left]
+    _for_all("data: encode", left, num_workers, encode_shard, arguments)
+    with _processes(1) as one:
+        one.submit(assemble, spec, shards, kept, end_token, partial).result()
+    shutil.rmtree(folder, ignore_errors=True)
+    (partial / "whole").rename(folder)
+    shutil.rmtree(partial)
+
+
+@contextmanager
+def _processes(number: int) -> Iterator[ProcessPoolExecutor]:
+    # They must not outlive this one: they inherit the sweep's lock.
+    try:
+        with ProcessPoolExecutor(number, multiprocessing.get_context("fork"), initializer=die_with_parent) as pool:
+            yield pool
+    except BrokenProcessPool as error:
+        raise SweepError(
+            "a process that prepared the corpus was killed",
+            f"memory for {number} of them at a time (a kernel that is out of it kills without a word)",
+            "launch again: what is done is kept; with machine.num_workers=1 it takes the least memory",
+        ) from error
+
+
+def _for_all(
+    what: str,
+    shards: list[Shard],
+    num_workers: int,
+    work: Callable[..., None],
+    arguments: Sequence[tuple[Any, ...]] = (),
+) -> None:
+    if not shards:
+        return
+    megabytes = {shard: shard.path("text").stat().st_size / 1e6 for shard in shards}
+    with _processes(min(num_workers, len(shards))) as pool, Steps(what, sum(megabytes.values()), "MB") as steps:
+        rest = arguments or [()] * len(shards)
+        futures = {pool.submit(work, shard, *more): shard for shard, more in zip(shards, rest, strict=True)}
+        done = 0.0
+        try:
+            for future in as_completed(futures):
+                future.result()
+                done += megabytes[futures[future]]
+                steps.update(done)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _read(spec: DataSpec, found: list[Any], partial: Path) -> None:
+    if spec.tokenizer != TRAINED:  # one that does not fit is refused before hours of reading
+        load_tokenizer(tokenizer_path(spec.tokenizer), spec)
+    is_held_out = held_out_rule(spec)
+    for index, (source, there) in enumerate(zip(spec.sources, found, strict=True)):
+        limit = None if source.max_bytes is None else source.max_bytes / 1e6
+        with Steps(f"data: read {source.name}", limit, "MB") as steps:
+            for num_bytes in spool_source(partial, index, Reader(source, there), is_held_out):
+                steps.update(num_bytes / 1e6)
+        missed = left_out(partial, index)
+        for reason, count in missed["left_out"].items():
+            names = f", such as {', '.join(missed['not_utf8'])}" if reason == "not UTF-8" and missed["not_utf8"] else ""
+            log.info("data: %s: %s left out: %s%s", source.name, f"{count:,}", reason, names)
+
+
+def _choose(spec: DataSpec, shards: list[Shard], partial: Path) -> tuple[list[NDArray[np.bool_]], int]:
+    """Which documents of each shard are kept, and the token that ends a document; the tokenizer is then there."""
+    _check_some(spec, shards, partial)
+    catalogue = Catalogue.of(shards)
+    kept = _new_documents(spec, shards, catalogue, partial)
+    orders = catalogue.orders(np.concatenate(kept), spec)
+    for source, train in zip(spec.sources, orders["train"], strict=True):
+        if not len(train):
+            mine = catalogue.source == spec.sources.index(source)
+            raise SweepError(
+                f"the source {source.name} of data.sources has no training document: of {mine.sum()} read"
+                f" {(mine & catalogue.held_out).sum()} are held out, the others near-duplicates",
+                "documents to train on from every source",
+                "lower data.held_out_fraction, correct group_column, or take the source out",
+            )
+    if not any(len(held_out) for held_out in orders["held_out"]):
+        raise SweepError(
+            f"no document is held out: data.held_out_fraction is {spec.held_out_fraction:g} and"
+            f" {len(catalogue.shard):,} documents were read",
+            "held-out documents, to measure the loss on; whole groups where there are groups",
+            "raise data.held_out_fraction, name groups in data.held_out_groups, or give more documents",
+        )
+    path = partial / "tokenizer.json"
+    if spec.tokenizer != TRAINED:
+        tokenizer, end_token = load_tokenizer(tokenizer_path(spec.tokenizer), spec)
+        write_whole(path, tokenizer.to_str(pretty=True).encode())
+        return kept, end_token
+    if not path.exists():
+        texts = _first_texts(spec, shards, catalogue, orders["train"])
+        write_whole(path, train_tokenizer(texts, spec.vocab_size).to_str(pretty=True).encode())
+    return kept, 0
+
+
+def _check_some(spec: DataSpec, shards: list[Shard], partial: Path) -> None:
+    there = {shard.source for shard in shards}
+    for index, source in enumerate(spec.sources):
+        if index not in there:
+            reasons = left_out(partial, index)["left_out"]
+            why = "; ".join(f"{count:,} left out: {reason}" for reason, count in reasons.items())
+            raise SweepError(
+                f"the source {source.name} of data.sources has no document ({why or 'it is empty'})",
+                "documents with text",
+                "correct its paths or columns, its filters or max_document_bytes",
+            )
+
+
+def _new_documents(spec: DataSpec, shards: list[Shard], catalogue: Catalogue, partial: Path) -> list[NDArray[np.bool_]]:
+    """Which documents of each shard are no near-duplicates, held-out ones first: a twin in training is dropped."""
+    path = partial / "kept.npy"
+    bounds = np.searchsorted(catalogue.shard, np.arange(1, len(shards)))
+    if path.exists():
+        return np.split(np.load(path), bounds)
+    table = LineTable.for_text(int(catalogue.num_bytes.sum()), spec.line_table_bytes)
+    kept = [np.zeros(len(part), dtype=np.bool_) for part in np.split(catalogue.shard, bounds)]
+    for side in (True, False):
+        for shard, held_out, keep in zip(shards, np.split(catalogue.held_out, bounds), kept, strict=True):
+            rows = held_out == side
+            if rows.any():
+                lines, lengths = lines_of(shard)
+                of_rows = lines[np.repeat(rows, lengths)]
+                keep[rows] = keep_new(of_rows, lengths[rows], table, spec.max_shared_line_fraction)
+    with path.with_suffix(".partial").open("wb") as file:
+        np.save(file, np.concatenate(kept))
+    path.with_suffix(".partial").replace(path)
     return kept
 
 
-def train_tokenizer(documents: list[Document], spec: DataSpec) -> Any:
-    """Byte-level BPE that splits numbers into digits; token 0 ends a document."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=spec.vocab_size,
-        special_tokens=[END_OF_DOCUMENT],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    texts, num_bytes = [], 0
-    for document in documents:
-        texts.append(document.text)
-        num_bytes += len(document.text)
-        if num_bytes >= spec.tokenizer_bytes:
-            break
-    tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
-
-
-def _encode(tokenizer: Any, documents: list[Document]) -> NDArray[np.uint16]:
-    parts = []
-    for start in range(0, len(documents), 256):
-        texts = [document.text for document in documents[start : start + 256]]
-        for encoding in tokenizer.encode_batch(texts, add_special_tokens=False):
-            parts.append(np.asarray([*encoding.ids, 0], dtype=np.uint16))
-    return np.concatenate(parts)
-
-
-def _micro_documents(tokenizer: Any, spec: DataSpec, num_code_tokens: int) -> tuple[list[Document], NDArray[np.uint16]]:
-    """Micro documents that make up their share of all training tokens, and their stream.
-
-    Raises:
-        SweepError: one of them shows what is evaluated.
-    """
-    wanted = round(num_code_tokens * spec.micro_fraction / (1 - spec.micro_fraction))
-    source = (Document(f"micro/{index}", text) for index, text in enumerate(training_documents(spec.shuffle_seed)))
-    documents: list[Document] = []
-    parts: list[NDArray[np.uint16]] = [np.empty(0, dtype=np.uint16)]
-    num_tokens = 0
-    while num_tokens < wanted:
-        batch = list(islice(source, 1000))
-        ends = np.flatnonzero((stream := _encode(tokenizer, batch)) == 0) + 1
-        kept = int(np.searchsorted(num_tokens + ends, wanted)) + 1  # up to the first document that fills the share
-        documents += batch[:kept]
-        parts.append(stream[: ends[:kept][-1]])
-        num_tokens += len(parts[-1])
-    hits = scan(document.text for document in documents)
-    if hits:
-        raise SweepError(
-            f"{len(hits)} micro documents show what is evaluated, such as {hits[0].task_id}: {hits[0].document!r}",
-            "training examples of other combinations than the evaluated ones",
-            "this is a fault of the grammar (sweep/micro/grammar.py): report it",
-        )
-    return documents, np.concatenate(parts)
-
-
-def _build(spec: DataSpec, held_out: list[Document], train: list[Document], folder: Path) -> None:
-    seen: set[int] = set()
-    held_out_kept = drop_near_duplicates(held_out, seen, spec.max_shared_line_fraction)
-    train_kept = drop_near_duplicates(train, seen, spec.max_shared_line_fraction)
-    order = np.random.default_rng(spec.shuffle_seed).permutation(len(train_kept))
-    train_kept = [train_kept[index] for index in order]
-
-    tokenizer = train_tokenizer(train_kept, spec)
-    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
-    partial.mkdir(parents=True)
-    tokenizer.save(str(partial / "tokenizer.json"))
-    info: dict[str, Any] = {"source": asdict(spec), "near_duplicates": len(train) - len(train_kept)}
-    code = _encode(tokenizer, train_kept)
-    micro_kept, micro = _micro_documents(tokenizer, spec, len(code))
-    info["micro"] = {"documents": len(micro_kept), "tokens": len(micro)}
-    parts = (
-        ("train", train_kept + micro_kept, (code, micro)),
-        ("held_out", held_out_kept, (_encode(tokenizer, held_out_kept),)),
-    )
-    for split, documents, streams in parts:
-        stream = np.concatenate(streams)
-        stream.tofile(partial / f"{split}.bin")
-        num_bytes = sum(len(document.text.encode()) for document in documents)
-        info[split] = {"documents": len(documents), "bytes": num_bytes, "tokens": len(stream)}
-
-    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    # In a byte-level vocabulary every character stands for one byte.
-    info["token_bytes"] = [0 if token == END_OF_DOCUMENT else len(token) for token, _ in vocabulary]
-    names = ("train.bin", "held_out.bin", "tokenizer.json")
-    info["files"] = {name: sha256_of_file(partial / name) for name in names}
-    info["sha256"] = sha256_of(info["files"])
-    write_json(partial / "corpus.json", info)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
-    log.info("data: %s training tokens, corpus %s", f"{info['train']['tokens']:,}", info["sha256"][:12])
+def _first_texts(
+    spec: DataSpec, shards: list[Shard], catalogue: Catalogue, orders: list[NDArray[np.int64]]
+) -> list[str]:
+    """Texts to train a tokenizer on: of each source its share, from the beginning of its training order."""
+    sizes = [int(catalogue.num_bytes[order].sum()) for order in orders]
+    shares = mixture_weights(spec) or [Fraction(size, sum(sizes)) for size in sizes]
+    texts = []
+    for order, share in zip(orders, shares, strict=True):
+        num_chars = 0
+        for document in order:
+            with shards[catalogue.shard[document]].path("text").open("rb") as file:
+                file.seek(catalogue.start_byte[document])
+                texts.append(file.read(catalogue.num_bytes[document]).decode())
+            num_chars += len(texts[-1])
+            if num_chars >= spec.tokenizer_bytes * share:
+                break
+    return texts

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sweep.capability import capability_of
-from sweep.data import open_corpus
+from sweep.corpus import open_corpus
 from sweep.devices import devices_of
 from sweep.errors import SweepError
 from sweep.folder import CorruptFile, SweepFolder

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sweep.clean import clean_losses, clean_places
-from sweep.data import Corpus, num_windows, windows
+from sweep.corpus import Corpus, windows
 from sweep.folder import RunFolder, write_json
+from sweep.mixture import num_windows
 from sweep.run_spec import PlannedRun
 from sweep.spec import EvaluationSpec, MachineSpec
 from sweep.trained import load_model

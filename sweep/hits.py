@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 
 from sweep.capability import MICRO, NONE, capability_of, problems_of
 from sweep.contamination import contamination_summary, read_contamination
-from sweep.data import Corpus
+from sweep.corpus import Corpus
 from sweep.folder import CorruptFile, SweepFolder, read_json, set_aside, write_json
 from sweep.humaneval.problems import Problem, problems_sha256
 from sweep.minhash import NUM_BANDS, NUM_VALUES, SHINGLE_WORDS
 from sweep.overlap import NOT_FOUND, only_characters
 from sweep.run_spec import Plan
 from sweep.token_text import document_ends
-from sweep.training_search import Found, Settings, Wanted, documents_of, end_token, search_training
+from sweep.training_search import Found, Settings, Wanted, documents_of, search_training
 
 log = logging.getLogger("sweep")
 
@@ -138,16 +138,12 @@ class _Substrings:
 
 
 def _add_names(rows: list[dict[str, Any]], number: str, name: str, corpus: Corpus, split: str) -> None:
-    """Give the documents that rows have by number their names, where the corpus knows them."""
-    path = corpus.folder / f"{split}_documents.parquet"
+    """Give the documents that rows have by number their names."""
     numbers = [row[number] for row in rows if row[number] is not None]
-    names: dict[int, str] = {}
-    if numbers and path.exists():
-        from pyarrow.parquet import read_table
-
-        names = dict(zip(numbers, read_table(path, columns=["name"])["name"].take(numbers).to_pylist(), strict=True))
+    found = corpus.documents(split)["name"].take(numbers).to_pylist() if numbers else []
+    names = dict(zip(numbers, found, strict=True))
     for row in rows:
-        row[name] = None if row[number] is None else names.get(row[number], f"document {row[number]}")
+        row[name] = names.get(row[number])
 
 
 def _whole(problem: Problem) -> str:
@@ -197,7 +193,7 @@ def _literal_rows(problems: Sequence[Problem], found: Found) -> list[dict[str, A
 
 def _held_out(corpus: Corpus, texts: list[bytes], excerpts: _Substrings, found: Found) -> dict[str, Any]:
     num_documents = len(texts)
-    tokens = np.diff(document_ends(corpus.stream("held_out"), end_token(corpus)), prepend=0)
+    tokens = np.diff(document_ends(corpus.stream("held_out"), corpus.end_token), prepend=0)
     fraction = share_found(found.gram_text, found.grams, num_documents)
     has_substring = share_found(excerpts.owner, found.substrings, num_documents) > 0
     similarity = np.array([0.0 if pair is None else pair.similarity for pair in found.nearest])

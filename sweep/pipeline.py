@@ -16,8 +16,9 @@ from pathlib import Path
 
 from sweep.capability import capability_of
 from sweep.collect import collect
+from sweep.corpus import Corpus
 from sweep.cost import cost_table
-from sweep.data import Corpus, prepare_corpus
+from sweep.data import prepare_corpus
 from sweep.devices import check_devices
 from sweep.errors import SweepError
 from sweep.fit import fit_folder
@@ -61,7 +62,7 @@ def run_pipeline(spec: SweepSpec) -> int:
         check_devices(spec.machine)
     folder = SweepFolder(Path(spec.sweeps_dir) / spec.name)
     with locked_sweep(folder):
-        corpus = prepare_corpus(spec.data, Path(spec.machine.cache_dir))
+        corpus = prepare_corpus(spec.data, Path(spec.machine.cache_dir), spec.machine.num_workers)
         plan = make_plan(spec, corpus.info)
         check_disk([run for run in plan.runs if not folder.run(run.run_id).eval.exists()], folder)
         freeze_plan(plan, folder)

@@ -7,10 +7,12 @@ holds the rules; ``train`` only obeys). The target's row is fixed here too, befo
 
 import math
 from dataclasses import asdict, replace
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
 from models.config import DecoderConfig, count_params, flops_6nd, train_flops_per_token
+from sweep.corpus import mixture_of
 from sweep.errors import SweepError
 from sweep.folder import SweepFolder, write_json
 from sweep.run_spec import Plan, PlannedRun, Role, RunSpec, read_plan
@@ -164,7 +166,9 @@ def make_plan(spec: SweepSpec, corpus_info: dict[str, Any]) -> Plan:
         runs.append(plan_run(shape(target, 1.0), target, grid.target_seed, "target", spec, corpus_sha256))
     _check_tokens(runs, spec, corpus_info)
     config = {key: value for key, value in asdict(spec).items() if key not in _NOT_RESULTS}
-    description = {key: corpus_info[key] for key in ("sha256", "files", "train", "held_out", "near_duplicates")}
+    description = {
+        key: corpus_info[key] for key in ("sha256", "files", "train", "held_out", "near_duplicates", "mixture")
+    }
     return Plan(name=spec.name, config=config, corpus=description, fit=spec.fit, runs=runs)
 
 
@@ -222,19 +226,24 @@ def _check_sizes(runs: list[PlannedRun]) -> None:
 
 def _check_tokens(runs: list[PlannedRun], spec: SweepSpec, corpus_info: dict[str, Any]) -> None:
     largest = max(runs, key=lambda run: run.num_tokens)
-    available = corpus_info["train"]["tokens"] - 1
+    mixture = mixture_of(corpus_info, spec.model.context_length)
+    available = mixture.longest * spec.model.context_length
     if largest.num_tokens > available:
+        part = corpus_info["mixture"][mixture.scarcest]
+        share = "" if part["weight"] is None else f" of the share {float(Fraction(part['weight'])):g}"
         raise SweepError(
-            f"run {largest.run_id} trains on {largest.num_tokens:,} tokens, the corpus holds {available:,}",
+            f"run {largest.run_id} trains on {largest.num_tokens:,} tokens, the corpus holds {available:,}: its source"
+            f" {part['source']}{share} has {part['tokens']:,}",
             "a corpus in which no token has to be seen twice",
-            "raise data.train_bytes, add packages to data.train_packages, or lower the largest budget",
+            "give that source more (train_bytes and train_packages, or max_bytes and paths), lower its weight, or lower"
+            " the largest budget",
         )
     held_out = corpus_info["held_out"]["tokens"] - 1
     if spec.evaluation.held_out_tokens > held_out:
         raise SweepError(
             f"evaluation.held_out_tokens is {spec.evaluation.held_out_tokens:,}, {held_out:,} tokens are held out",
             "an evaluation set within the held-out tokens",
-            "lower evaluation.held_out_tokens or raise data.held_out_bytes",
+            "lower evaluation.held_out_tokens, or hold out more (held_out_bytes of a source, data.held_out_fraction)",
         )
 
 

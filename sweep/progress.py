@@ -1,4 +1,4 @@
-"""Live progress of a pool of runs: bars on a terminal, a plain line now and then elsewhere."""
+"""Live progress of a pool of runs, or of steps of one kind: bars on a terminal, a plain line now and then elsewhere."""
 
 import json
 import logging
@@ -38,6 +38,40 @@ def time_text(seconds: float) -> str:
     if seconds >= 36_000:
         return f"{seconds / 3600:,.1f} h"
     return f"{seconds // 60:.0f} min {seconds % 60:02.0f} s" if seconds >= 60 else f"{seconds:.0f} s"
+
+
+class Steps:
+    """Shows how much of something is done and the time to go; ``total`` None: it is not known how much there is."""
+
+    def __init__(self, what: str, total: float | None, unit: str) -> None:
+        self._what, self._total, self._unit = what, total, unit
+        self._start = self._last_line = time.monotonic()
+        console = Console(stderr=True)
+        self._status = console.status(what) if console.is_terminal else None
+
+    def __enter__(self) -> "Steps":
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._status:
+            self._status.stop()
+
+    def update(self, done: float) -> None:
+        """Show that so much is ``done``, counted from where this began."""
+        now = time.monotonic()
+        text = f"{self._what}: {done:,.0f} {self._unit}"
+        if self._total and done:
+            left = (self._total - done) * (now - self._start) / done
+            text = f"{self._what}: {done:,.0f} of {self._total:,.0f} {self._unit}, {time_text(left)} to go"
+        if self._status:
+            self._status.update(text)
+        elif now - self._last_line >= _LINE_SECONDS:
+            self._last_line = now
+            log.info("%s", text)
 
 
 class Progress:

@@ -23,13 +23,14 @@ import torch
 import torch.nn.functional as F
 
 from models.transformer import Decoder
-from sweep.completions import END_TOKEN, canonical_tail, completion, stem, stop_table, token_bytes
+from sweep.completions import canonical_tail, completion, stem, stop_table
 from sweep.drawing import Drawer, Request
 from sweep.folder import RunFolder, write_json
 from sweep.humaneval.checker import Verdict
 from sweep.humaneval.problems import Problem, problems_sha256
 from sweep.sample_store import ProblemSamples, SampleStore
 from sweep.spec import SamplingSpec
+from sweep.tokenizer import token_contents
 
 Judge = Callable[[str, list[str]], list[Verdict]]
 
@@ -55,6 +56,7 @@ def sample_run(
     spec: SamplingSpec,
     folder: RunFolder,
     should_stop: Callable[[], bool] = lambda: False,
+    end_token: int = 0,
 ) -> bool:
     """Sample and judge what is not done yet; returns False if it was stopped before the end (``should_stop``).
 
@@ -68,10 +70,11 @@ def sample_run(
         "problems_sha256": problems_sha256(problems),
     }
     store = SampleStore(folder.samples, settings)
-    canonical = canonical_nats(model, tokenizer, problems)
+    canonical = canonical_nats(model, tokenizer, problems, end_token)
     prompts = {problem.task_id: _encode(tokenizer, stem(problem)) for problem in problems}
     fitting = [problem for problem in problems if not canonical[problem.task_id].note]
-    contents = token_bytes(tokenizer)
+    contents = token_contents(tokenizer)
+    contents += [b""] * (model.config.vocab_size - len(contents))  # tokens that no text has end a function
     drawer = Drawer(
         model,
         stop_table(contents),
@@ -189,7 +192,9 @@ class Canonical:
 
 
 @torch.inference_mode()
-def canonical_nats(model: Decoder, tokenizer: Any, problems: Sequence[Problem]) -> dict[str, Canonical]:
+def canonical_nats(
+    model: Decoder, tokenizer: Any, problems: Sequence[Problem], end_token: int = 0
+) -> dict[str, Canonical]:
     """log p in nats of each canonical solution after its prompt, the end of the document included, by problem.
 
     It is the log-probability that a sample at temperature one is exactly this text and ends. A problem whose prompt and
@@ -199,7 +204,7 @@ def canonical_nats(model: Decoder, tokenizer: Any, problems: Sequence[Problem]) 
     found, rows = {}, []
     for problem in problems:
         prompt = _encode(tokenizer, stem(problem))
-        solution = [*_encode(tokenizer, canonical_tail(problem)), END_TOKEN]
+        solution = [*_encode(tokenizer, canonical_tail(problem)), end_token]
         needs = len(prompt) + len(solution) - 1  # nothing is predicted from the last token
         if not prompt or needs > context:
             note = f"too long: prompt and solution take {needs} tokens, the context is {context}"

@@ -10,7 +10,7 @@ import torch
 
 from models.transformer import Decoder
 from sweep.capability import problems_of, sampling_of
-from sweep.data import Corpus
+from sweep.corpus import Corpus
 from sweep.folder import RunFolder, read_json
 from sweep.humaneval.checker import Verdict
 from sweep.humaneval.pool import Pool
@@ -39,5 +39,5 @@ def solve(
             return list(pool.judge((task_id, completion) for completion in completions))
 
         asked, sampling = list(problems.values()), sampling_of(spec)
-        done = sample_run(decoder, corpus.tokenizer(), asked, judge, sampling, folder, should_stop)
+        done = sample_run(decoder, corpus.tokenizer(), asked, judge, sampling, folder, should_stop, corpus.end_token)
     return read_json(folder.counts) if done else None

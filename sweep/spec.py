@@ -9,24 +9,8 @@ import re
 from dataclasses import dataclass, is_dataclass
 from typing import Any
 
+from sweep.data_spec import DataSpec, check_data
 from sweep.errors import SweepError
-
-
-@dataclass
-class DataSpec:
-    """Python source installed on this machine, split by whole packages."""
-
-    train_packages: list[str]  # import names; "stdlib" stands for the standard library
-    held_out_packages: list[str]
-    train_bytes: int  # source bytes read for training, picked over all packages alike
-    held_out_bytes: int
-    max_file_bytes: int
-    max_line_chars: int
-    max_shared_line_fraction: float  # a file with more lines than this already seen is a near-duplicate
-    vocab_size: int
-    tokenizer_bytes: int  # source bytes the tokenizer is trained on
-    shuffle_seed: int
-    micro_fraction: float  # of the training tokens: examples like the micro problems (sweep/micro), none evaluated
 
 
 @dataclass
@@ -236,7 +220,7 @@ def check(spec: SweepSpec) -> None:
         _check_more_cut_offs("fit", spec.fit)
         _check_more_cut_offs("capability", spec.capability)
     model, evaluation, vocab_size = spec.model, spec.evaluation, spec.data.vocab_size
-    _check_range("data.vocab_size", vocab_size, 257, 65_536, "all bytes and the end marker, within uint16")
+    _check_range("data.vocab_size", vocab_size, 257, 2**24, "all bytes and the end of a document")
     _check_range("model.conv_taps", model.conv_taps, 2, model.context_length, "keys shift by one token")
     longest = (model.context_length + 1) // 2
     _check_range("evaluation.copy_length", evaluation.copy_length, 2, longest, "two showings fit into the context")
@@ -252,13 +236,7 @@ def check(spec: SweepSpec) -> None:
             "fractions of the run's tokens that add up to at most 1: a loss counts only at the end of a decay to zero",
             "lower one of the two",
         )
-    shared = set(spec.data.train_packages) & set(spec.data.held_out_packages)
-    if shared:
-        raise SweepError(
-            f"{sorted(shared)} are in data.train_packages and in data.held_out_packages",
-            "whole packages held out: none is trained on",
-            "take them out of one of the two lists",
-        )
+    check_data(spec.data)
 
 
 def _check_target(budgets: list[float], target_flops: float, fit: FitSpec) -> None:
@@ -338,12 +316,12 @@ def _check_choice(key: str, value: str, choices: list[str]) -> None:
 
 _MAY_BE_ZERO = {
     *("num_workers", "target_threads", "shuffle_seed", "target_seed", "warmup_fraction", "weight_decay_horizons"),
-    *("checkpoint_seconds", "seed", "hardest_left_out", "micro_fraction"),
+    *("checkpoint_seconds", "seed", "hardest_left_out", "micro_fraction", "held_out_fraction"),
 }
-_MAY_BE_EMPTY = {"extra", "more_cut_offs"}
+_MAY_BE_EMPTY = {"extra", "held_out_groups", "more_cut_offs"}
 _BELOW_ONE = {
-    *("max_flops_fraction", "more_cut_offs", "level", "adam_beta1", "adam_beta2", "max_shared_line_fraction"),
-    "micro_fraction",
+    *("max_flops_fraction", "more_cut_offs", "level", "adam_beta1", "adam_beta2"),
+    *("max_shared_line_fraction", "micro_fraction", "held_out_fraction"),
 }
 
 

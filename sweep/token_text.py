@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.errors import SweepError
+from sweep.tokenizer import token_contents
 
 END_OF_DOCUMENT = b"\xff"  # no byte of UTF-8, so none of any document
 _SCANNED_TOKENS = 1 << 22
@@ -35,37 +35,12 @@ class TokenText:
 
 
 def token_text(tokenizer: Any, end_token: int) -> TokenText:
-    """The bytes of every token of a ``tokenizers.Tokenizer``; ``end_token`` stands for the end of a document.
-
-    Raises:
-        SweepError: the vocabulary is not byte-level.
-    """
-    byte_of = {character: byte for byte, character in enumerate(_characters())}
-    added = tokenizer.get_added_tokens_decoder()
-    parts = [b""] * (1 + max(tokenizer.get_vocab().values()))
-    for token, number in tokenizer.get_vocab().items():
-        if number == end_token:
-            parts[number] = END_OF_DOCUMENT
-        elif number in added:  # stands for its text, such as a run of spaces, or marks something that is no text
-            parts[number] = b"" if added[number].special else token.encode()
-        elif set(token) <= byte_of.keys():
-            parts[number] = bytes(byte_of[character] for character in token)
-        else:
-            raise SweepError(
-                f"the tokenizer's token {number} is {token!r}, which is no run of bytes",
-                "a byte-level vocabulary: the training text is read back and searched for what is evaluated",
-                "train a tokenizer here, or take one with a ByteLevel pre-tokenizer",
-            )
+    """The bytes of every token of a byte-level ``tokenizers.Tokenizer``; ``end_token`` ends a document."""
+    parts = token_contents(tokenizer)
+    parts[end_token] = END_OF_DOCUMENT
     length_V = np.array([len(part) for part in parts], dtype=np.int32)
     start_V = (np.cumsum(length_V) - length_V).astype(np.int32)
     return TokenText(np.frombuffer(b"".join(parts), np.uint8), start_V, length_V)
-
-
-def _characters() -> list[str]:
-    """The character that a byte-level vocabulary writes for each byte (Radford et al. 2019, GPT-2's ``encoder.py``)."""
-    itself = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = iter(range(0x100, 0x200))
-    return [chr(byte if byte in itself else next(others)) for byte in range(0x100)]
 
 
 def document_ends(stream_N: NDArray[np.integer], end_token: int) -> NDArray[np.int64]:

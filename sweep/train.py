@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from models.transformer import Decoder, NextTokenLoss
-from sweep.data import Corpus, training_order, windows
+from sweep.corpus import Corpus, windows
 from sweep.devices import devices_of
 from sweep.errors import SweepError
 from sweep.folder import CorruptFile, RunFolder, Status, saved_state, set_aside, sha256_of_file, write_json, write_whole
@@ -80,8 +80,7 @@ def train(
 
     length = spec.model.context_length
     stream = corpus.stream("train")
-    num_code_windows, num_micro_windows = corpus.train_windows(length)
-    order = training_order(num_code_windows, spec.seed, num_micro_windows)
+    order = corpus.mixture(length).order(spec.seed, spec.num_steps * spec.batch_rows)
     log_every = max(1, spec.num_steps // machine.log_rows_per_run)
     flops_per_token = run.flops / run.num_tokens
     peak = peak_of(machine, fabric.device, fabric.world_size)

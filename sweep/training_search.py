@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.data import Corpus
+from sweep.corpus import Corpus
 from sweep.humaneval.guard import die_with_parent
 from sweep.minhash import NearDuplicate, NearDuplicateSearch, nearer, shingles_of
 from sweep.overlap import GramSearch, SubstringSearch, only_characters, words_of
@@ -61,14 +61,9 @@ class Found:
         )
 
 
-def end_token(corpus: Corpus) -> int:
-    """The token that ends each document of a corpus."""
-    return int(corpus.info.get("end_token", 0))
-
-
 def documents_of(corpus: Corpus, split: str) -> list[bytes]:
     """All texts of a split that fits into memory, as the held-out one does."""
-    stream, end = corpus.stream(split), end_token(corpus)
+    stream, end = corpus.stream(split), corpus.end_token
     text = token_text(corpus.tokenizer(), end).decode(stream[: document_ends(stream, end)[-1]])
     return text.split(END_OF_DOCUMENT)[:-1]
 
@@ -79,7 +74,7 @@ def search_training(corpus: Corpus, wanted: Sequence[Wanted], settings: Settings
     Raises:
         SweepError: the vocabulary is not byte-level.
     """
-    ends = document_ends(corpus.stream("train"), end_token(corpus))
+    ends = document_ends(corpus.stream("train"), corpus.end_token)
     num_parts = max(1, min(num_processes, int(ends[-1]) // _MIN_TOKENS_PER_PROCESS))
     bounds = [0, *np.searchsorted(ends, ends[-1] * np.arange(1, num_parts) / num_parts).tolist(), len(ends)]
     with ProcessPoolExecutor(num_parts, multiprocessing.get_context("fork"), initializer=_begin) as pool:
@@ -123,7 +118,7 @@ def _as_it_is(text: bytes) -> bytes:
 
 
 def _search_part(corpus: Corpus, wanted: Sequence[Wanted], settings: Settings, first: int, last: int) -> list[Found]:
-    stream, end = corpus.stream("train"), end_token(corpus)
+    stream, end = corpus.stream("train"), corpus.end_token
     text, ends = token_text(corpus.tokenizer(), end), document_ends(stream, end)
     searches = [_Searches(each, settings) for each in wanted]
     for begin, after in chunks(ends, first, last, _CHUNK_TOKENS):

@@ -20,7 +20,7 @@ from multiprocessing.process import BaseProcess
 
 from sweep.capability import capability_of, problems_of, solved_summary
 from sweep.contamination import read_contamination
-from sweep.data import Corpus
+from sweep.corpus import Corpus
 from sweep.devices import Devices, devices_of, fork_ranks
 from sweep.folder import RunFolder, SweepFolder, locked, read_json, write_json
 from sweep.lease import Fenced, Holder, fenced, holder_of, take

@@ -18,7 +18,7 @@ from sweep.contamination import (
     held_out_sha256,
     read_contamination,
 )
-from sweep.data import Corpus, open_corpus
+from sweep.corpus import Corpus, open_corpus
 from sweep.errors import SweepError
 from sweep.evaluate import evaluate, token_losses
 from sweep.folder import HASH_KEY, SweepFolder, read_json, sha256_of_file, write_json

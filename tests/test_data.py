@@ -1,39 +1,32 @@
 """The corpus: what is read, what is held out, and that tokens come once, in an order that is the seed's."""
 
 import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sweep.data import (
-    Corpus,
-    Document,
-    drop_near_duplicates,
-    num_windows,
-    prepare_corpus,
-    training_order,
-    windows,
-)
+from sweep import spool
+from sweep.corpus import FORMAT, Corpus, open_corpus, windows
+from sweep.data import prepare_corpus
 from sweep.errors import SweepError
+from sweep.folder import HASH_KEY, read_json, write_json
 from sweep.micro.problems import micro_problems
 from sweep.micro.scan import scan
+from sweep.mixture import num_windows
 from sweep.spec import DataSpec
+from tests.corpora import code_spec, files_spec
 
-SPEC = DataSpec(
-    train_packages=["stdlib"],
-    held_out_packages=["click"],
-    train_bytes=600_000,
-    held_out_bytes=100_000,
-    max_file_bytes=100_000,
-    max_line_chars=400,
-    max_shared_line_fraction=0.5,
-    vocab_size=300,
-    tokenizer_bytes=200_000,
-    shuffle_seed=0,
-    micro_fraction=0.0,
-)
+SPEC = code_spec()
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +83,7 @@ def test_a_damaged_cache_is_set_aside_and_made_again(corpus: Corpus, tmp_path: P
 def test_every_window_comes_once_and_targets_are_the_next_tokens(corpus: Corpus) -> None:
     stream, length = corpus.stream("train"), 64
     count = num_windows(len(stream), length)
-    order = training_order(count, seed=3)
+    order = corpus.mixture(length).order(3, count)
     assert sorted(order) == list(range(count))
     batch = windows(stream, order[:5], length)
     assert batch.shape == (5, length + 1)
@@ -110,9 +103,11 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 def test_without_micro_documents_the_corpus_is_code_alone(corpus: Corpus) -> None:
     assert corpus.info["micro"] == {"documents": 0, "tokens": 0}
-    assert corpus.train_windows(64) == (num_windows(corpus.train_tokens, 64), 0)
+    mixture = corpus.mixture(64)
+    count = num_windows(corpus.train_tokens, 64)
+    assert (mixture.num_windows, mixture.longest) == ((count,), count)
     for seed in range(3):
-        assert np.array_equal(training_order(1000, seed), np.random.default_rng(seed).permutation(1000))
+        assert np.array_equal(mixture.order(seed, count), np.random.default_rng(seed).permutation(count))
 
 
 def test_micro_documents_leave_code_tokenizer_and_held_out_tokens_as_they_are(corpus: Corpus, mixed: Corpus) -> None:
@@ -135,14 +130,15 @@ def test_the_share_of_micro_tokens_is_the_stated_one(mixed: Corpus) -> None:
 
 def test_every_part_of_the_order_holds_the_micro_windows_share(mixed: Corpus) -> None:
     length = 64
-    num_code, num_micro = mixed.train_windows(length)
-    order = training_order(num_code, 3, num_micro)
+    mixture = mixed.mixture(length)
+    num_code, num_micro = mixture.num_windows
+    order = mixture.order(3, mixture.longest)
     assert sorted(order) == list(range(num_code + num_micro))
     is_micro = order >= num_code
     for percent in range(1, 101):
         windows_seen = len(order) * percent // 100
         assert abs(is_micro[:windows_seen].sum() - 0.2 * windows_seen) <= 2
-    assert not np.array_equal(order, training_order(num_code, 4, num_micro))
+    assert not np.array_equal(order, mixture.order(4, mixture.longest))
 
 
 def test_micro_documents_in_the_stream_are_unique_and_show_nothing_evaluated(mixed: Corpus) -> None:
@@ -170,27 +166,149 @@ def test_prompt_and_solution_have_the_tokens_of_the_whole(corpus: Corpus) -> Non
 def test_a_corpus_whose_micro_documents_leak_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     problem = micro_problems()[0]
     leak = [problem["prompt"] + problem["canonical_solution"]] * 20_000
-    monkeypatch.setattr("sweep.data.training_documents", lambda seed: leak)
+    monkeypatch.setattr("sweep.micro_share.training_documents", lambda seed: leak)
     with pytest.raises(SweepError, match="Micro/0"):
         prepare_corpus(replace(SPEC, micro_fraction=0.05), tmp_path)
     assert not list(tmp_path.glob("corpus/*/train.bin"))
 
 
-def test_the_order_is_the_seeds() -> None:
-    assert np.array_equal(training_order(1000, 1), training_order(1000, 1))
-    assert not np.array_equal(training_order(1000, 1), training_order(1000, 2))
+# ---- documents --------------------------------------------------------------------------------
 
 
-def test_planted_near_duplicates_are_dropped_and_others_kept() -> None:
-    lines = [f"some_variable_{number} = compute_something({number})" for number in range(40)]
-    original = Document("a/x.py", "\n".join(lines))
-    twin = Document("b/x.py", "\n".join([*lines[:35], "this_line_stands_nowhere_else = True"]))
-    cousin = Document("c/y.py", "\n".join(lines[:10] + [f"other_line_of_its_own_{n} = {n}" for n in range(30)]))
-    assert drop_near_duplicates([original, twin, cousin], set(), 0.5) == [original, cousin]
+def test_the_table_of_documents_says_what_stands_where(mixed: Corpus) -> None:
+    from sweep.installed import package_files
+
+    sources = {name: (package, text) for name, package, text in package_files(SPEC.sources[0])}
+    tokenizer = mixed.tokenizer()
+    for split in ("train", "held_out"):
+        stream, rows = mixed.stream(split), mixed.documents(split).to_pylist()
+        assert len(rows) == mixed.info[split]["documents"]
+        assert sum(row["num_tokens"] for row in rows) == len(stream)
+        assert [row["start_token"] for row in rows] == np.cumsum([0, *[r["num_tokens"] for r in rows]])[:-1].tolist()
+        assert {row["group"] for row in rows} == ({"stdlib", "micro"} if split == "train" else {"click"})
+        for row in rows:
+            tokens = stream[row["start_token"] : row["start_token"] + row["num_tokens"]]
+            assert tokens[-1] == mixed.end_token
+            assert mixed.token_bytes()[tokens].sum() == row["num_bytes"]
+            if row["source"] == "python":
+                assert (row["group"], tokenizer.decode(tokens.tolist())) == sources[row["name"]]
 
 
-def test_training_files_like_held_out_ones_are_dropped() -> None:
-    held_out = Document("held/x.py", "\n".join(f"a_held_out_line_number_{n} = {n}" for n in range(20)))
-    seen: set[int] = set()
-    assert drop_near_duplicates([held_out], seen, 0.5) == [held_out]
-    assert drop_near_duplicates([Document("train/x.py", held_out.text)], seen, 0.5) == []
+# ---- interruptions ----------------------------------------------------------------------------
+
+
+def bits(corpus: Corpus) -> dict[str, str]:
+    """The hash of every file of a corpus."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(corpus.folder.iterdir())}
+
+
+def rows_file(path: Path, count: int, seed: int = 0) -> Path:
+    """Documents of random words, each of one of 40 repositories."""
+    random = np.random.default_rng(seed)
+    words = np.array([f"word{number}" for number in range(2000)])
+    rows = (
+        {"text": f"document {number} of {seed}\n" + " ".join(random.choice(words, 60)), "repo": f"r{number % 40}"}
+        for number in range(count)
+    )
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_neither_workers_nor_kills_change_a_bit(tmp_path: Path) -> None:
+    """A preparation that is killed (SIGKILL) again and again ends in the files of an undisturbed one."""
+    path = rows_file(tmp_path / "rows.jsonl", 3000)
+    spec = files_spec(path, group_column="repo", held_out_fraction=0.1)
+    with small_shards():
+        undisturbed = prepare_corpus(spec, tmp_path / "one", 1)
+    killed, cache = 0, tmp_path / "killed"
+    seen: list[int] = []
+    for wait_files in range(2, 200, 9):
+        child = multiprocessing.get_context("fork").Process(target=_prepare, args=(spec, cache))
+        child.start()
+        while child.is_alive() and len(list(cache.glob("corpus/*.partial/documents/*"))) < wait_files:
+            time.sleep(0.001)
+        if child.exitcode is None:
+            os.kill(child.pid or 0, signal.SIGKILL)
+            killed += 1
+            seen.append(len(list(cache.glob("corpus/*.partial/documents/*-*.parquet"))))
+            assert not list(cache.glob("corpus/*/corpus.json"))  # never half a corpus
+        child.join()
+        if child.exitcode == 0:
+            break
+    else:
+        _prepare(spec, cache)
+    again = prepare_corpus(spec, cache)
+    assert killed >= 3
+    assert seen == sorted(seen)  # shards that are done are kept
+    assert bits(again) == bits(undisturbed)
+    assert not list(cache.glob("corpus/*.partial"))
+
+
+def _prepare(spec: DataSpec, cache: Path) -> None:
+    with small_shards():
+        prepare_corpus(spec, cache, 3)
+
+
+@contextmanager
+def small_shards() -> Iterator[None]:
+    """Shards of 64 KB, so that a small corpus has many."""
+    before, spool.SHARD_BYTES = spool.SHARD_BYTES, 1 << 16
+    yield
+    spool.SHARD_BYTES = before
+
+
+def test_the_size_of_shards_changes_no_token(tmp_path: Path) -> None:
+    spec = files_spec(rows_file(tmp_path / "rows.jsonl", 1000))
+    whole = prepare_corpus(spec, tmp_path / "whole")
+    with small_shards():
+        cut = prepare_corpus(spec, tmp_path / "cut")
+    assert bits(whole) == bits(cut)
+
+
+def test_a_cache_of_another_version_is_never_read(corpus: Corpus, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(corpus.folder, old)
+    info = read_json(old / "corpus.json")
+    write_json(old / "corpus.json", {**{k: v for k, v in info.items() if k != HASH_KEY}, "format": FORMAT - 1})
+    with pytest.raises(SweepError, match=f"format {FORMAT - 1}, this code reads format {FORMAT}") as refused:
+        open_corpus(old, corpus.sha256)
+    assert len(refused.value.args) == 3
+    assert open_corpus(corpus.folder, corpus.sha256).sha256 == corpus.sha256
+
+
+# ---- mixtures ---------------------------------------------------------------------------------
+
+
+def test_sources_have_their_shares_at_every_step(tmp_path: Path) -> None:
+    """Three sources and micro documents: windows counted from the stream's own table of documents."""
+    weights = {"a": 0.5, "b": 0.3, "c": 0.2}
+    spec = files_spec(rows_file(tmp_path / "a.jsonl", 500, 1), micro_fraction=0.1)
+    sources = [
+        replace(
+            spec.sources[0], name=name, weight=weight, paths=[str(rows_file(tmp_path / f"{name}.jsonl", 500, seed))]
+        )
+        for seed, (name, weight) in enumerate(weights.items(), 1)
+    ]
+    corpus = prepare_corpus(replace(spec, sources=sources), tmp_path / "cache")
+    length = 32
+    mixture = corpus.mixture(length)
+    order = mixture.order(5, mixture.longest)
+    assert len(set(order.tolist())) == len(order)
+    rows = corpus.documents("train").to_pylist()
+    starts = np.array([row["start_token"] for row in rows])
+    of_window = np.array([row["source"] for row in rows])[np.searchsorted(starts, order * length, side="right") - 1]
+    steps = np.arange(1, len(order) + 1)
+    for name, weight in {**{name: 0.9 * weight for name, weight in weights.items()}, "micro": 0.1}.items():
+        assert np.abs(np.cumsum(of_window == name) - weight * steps).max() < 1 + 1e-9, name
+    with pytest.raises(SweepError, match="in this mixture"):
+        mixture.order(5, mixture.longest + 1)
+
+
+def test_the_mixture_is_part_of_what_a_corpus_is(tmp_path: Path) -> None:
+    spec = files_spec(rows_file(tmp_path / "a.jsonl", 300, 1))
+    other = replace(spec.sources[0], name="b", paths=[str(rows_file(tmp_path / "b.jsonl", 300, 2))])
+    hashes = set()
+    for first, second in ((None, None), (0.5, 0.5), (0.25, 0.75)):
+        sources = [replace(spec.sources[0], weight=first), replace(other, weight=second)]
+        hashes.add(prepare_corpus(replace(spec, sources=sources), tmp_path / "cache").sha256)
+    assert len(hashes) == 3

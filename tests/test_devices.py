@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 import torch
 
-from sweep.data import Corpus, prepare_corpus
+from sweep.corpus import Corpus
+from sweep.data import prepare_corpus
 from sweep.devices import Devices, check_devices, devices_of, fork_ranks
 from sweep.errors import SweepError
 from sweep.folder import RunFolder, SweepFolder, read_json

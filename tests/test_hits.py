@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pyarrow
 import pytest
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 import sweep.training_search
 from sweep.contamination import contamination_rows, contamination_summary, hit_tasks
-from sweep.data import Corpus
-from sweep.errors import SweepError
+from sweep.corpus import Corpus
 from sweep.hits import METHODS, find_hits
 from sweep.humaneval.problems import Problem, read_problems
 from sweep.micro.problems import micro_problems
@@ -33,6 +33,7 @@ class MadeCorpus:
     streams: dict[str, NDArray[np.uint16]]
 
     sha256 = "of a made-up corpus"
+    end_token = 0
 
     @property
     def info(self) -> dict[str, Any]:
@@ -40,6 +41,10 @@ class MadeCorpus:
 
     def stream(self, split: str) -> NDArray[np.uint16]:
         return self.streams[split]
+
+    def documents(self, split: str) -> pyarrow.Table:
+        number = int((self.streams[split] == self.end_token).sum())
+        return pyarrow.table({"name": [f"document {index}" for index in range(number)]})
 
     def tokenizer(self) -> Tokenizer:
         return Tokenizer.from_file(str(self.folder / "tokenizer.json"))
@@ -217,10 +222,3 @@ def test_documents_come_back_from_tokens_byte_for_byte(make: Make) -> None:
     assert [run[0] for run in runs[1:]] == [run[1] for run in runs[:-1]]
     assert (runs[0][0], runs[-1][1]) == (2, 30)
     assert max(ends[last - 1] - ends[first - 1] for first, last in runs if last - first > 1) <= 300
-
-
-def test_a_vocabulary_that_is_not_of_bytes_is_refused() -> None:
-    from tokenizers import models
-
-    with pytest.raises(SweepError, match="no run of bytes"):
-        token_text(Tokenizer(models.WordLevel({"<|end|>": 0, "▁hello": 1}, unk_token="<|end|>")), 0)

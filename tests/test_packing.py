@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.data import Corpus
+from sweep.corpus import FORMAT, Corpus
 from sweep.errors import SweepError
 from sweep.folder import SweepFolder, write_json
 from sweep.packing import estimate, pack, time_limit_minutes
@@ -14,7 +14,10 @@ from sweep.run_spec import PlannedRun
 from sweep.spec import SlurmSpec
 from tests import tiny
 
-CORPUS = {"sha256": "c", "files": {}, "train": {"tokens": 10**9}, "held_out": {"tokens": 10**6}, "near_duplicates": 0}
+CORPUS = {
+    **{"sha256": "c", "files": {}, "train": {"tokens": 10**9}, "held_out": {"tokens": 10**6}, "near_duplicates": 0},
+    "mixture": [{"source": "code", "tokens": 10**9, "weight": None}],
+}
 
 
 def runs_of(*more: str) -> list[PlannedRun]:
@@ -80,9 +83,9 @@ def test_time_limits() -> None:
 
 
 def test_the_corpus_of_a_job_is_the_one_that_was_planned_with(tmp_path: Path) -> None:
-    from sweep.data import open_corpus
+    from sweep.corpus import open_corpus
 
-    write_json(tmp_path / "corpus.json", {"files": {}, "sha256": "abc"})
+    write_json(tmp_path / "corpus.json", {"format": FORMAT, "files": {}, "document_files": {}, "sha256": "abc"})
     assert isinstance(open_corpus(tmp_path, "abc"), Corpus)
     for folder, sha256 in ((tmp_path, "def"), (tmp_path / "nowhere", "abc")):
         with pytest.raises(SweepError, match=r"no corpus for this plan.*(\n.*)*shared disk"):

@@ -21,6 +21,7 @@ CORPUS = {
     "near_duplicates": 0,
     "train": {"documents": 1, "bytes": 10**8, "tokens": 10**8},
     "held_out": {"documents": 1, "bytes": 10**7, "tokens": 10**7},
+    "mixture": [{"source": "code", "tokens": 10**8, "weight": None}],
 }
 
 
@@ -89,9 +90,16 @@ def test_a_plan_is_the_same_after_writing_and_reading(tmp_path: Path) -> None:
 
 
 def test_a_corpus_too_small_is_refused_with_the_run_and_both_numbers() -> None:
-    small = {**CORPUS, "train": {"documents": 1, "bytes": 10**6, "tokens": 1000}}
-    with pytest.raises(SweepError, match=r"c7\.4e12-.* trains on [\d,]+ tokens, the corpus holds 999"):
+    small = {**CORPUS, "mixture": [{"source": "code", "tokens": 1000, "weight": None}]}
+    with pytest.raises(SweepError, match=r"c7\.4e12-.* trains on [\d,]+ tokens, the corpus holds 896: its source code"):
         make_plan(spec_of(), small)
+
+
+def test_a_source_too_small_for_its_weight_is_refused_by_its_name() -> None:
+    parts = [("code", 9 * 10**7, "9/10"), ("prose", 10**5, "1/10")]
+    mixture = [{"source": name, "tokens": tokens, "weight": weight} for name, tokens, weight in parts]
+    with pytest.raises(SweepError, match=r"the corpus holds 999,680: its source prose of the share 0\.1 has 100,000"):
+        make_plan(spec_of(), {**CORPUS, "mixture": mixture})
 
 
 def test_warm_up_of_a_whole_run_is_refused() -> None:

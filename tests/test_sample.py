@@ -16,8 +16,7 @@ import torch
 from models.config import DecoderConfig
 from models.transformer import Decoder, NextTokenLoss
 from sweep import drawing, sample
-from sweep.completions import END_TOKEN, canonical_tail, completion, stem, stop_table, token_bytes
-from sweep.data import Document, train_tokenizer
+from sweep.completions import canonical_tail, completion, stem, stop_table
 from sweep.drawing import Drawer, Request, exponentials, race, sample_key
 from sweep.folder import HASH_KEY, RunFolder, read_json
 from sweep.humaneval.checker import Verdict
@@ -25,6 +24,7 @@ from sweep.humaneval.problems import Problem
 from sweep.sample import HALVES, canonical_nats, count_half, sample_run, wanted_numbers
 from sweep.sample_store import ProblemSamples, read_samples
 from sweep.spec import SamplingSpec
+from sweep.tokenizer import token_contents, train_tokenizer
 from tests import tiny
 
 CONTEXT = 48
@@ -40,6 +40,7 @@ PROBLEMS = [
     for name in NAMES
     for deed, body in DEEDS.items()
 ]
+END = 0  # of a document
 SPEC = SamplingSpec(temperature=1.0, max_new_tokens=24, seed=3, stop_at=8, max_samples=40, first_round=6)
 
 
@@ -54,7 +55,7 @@ def one_thread_for_all() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
     text = "".join(problem.prompt + (problem.canonical_solution or "") for problem in PROBLEMS)
-    return train_tokenizer([Document("tiny", text)], tiny.spec_of(*tiny.OVERRIDES).data)
+    return train_tokenizer([text], tiny.spec_of(*tiny.OVERRIDES).data.vocab_size)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def model(tokenizer: Any) -> Decoder:
     torch.manual_seed(0)
     config = DecoderConfig(24, 2, 1, 4, 3, tokenizer.get_vocab_size(), CONTEXT)
     model = Decoder(config, tiny.rules(config))
-    rows = [[*tokenizer.encode(p.prompt + (p.canonical_solution or "")).ids, END_TOKEN] for p in PROBLEMS]
+    rows = [[*tokenizer.encode(p.prompt + (p.canonical_solution or "")).ids, END] for p in PROBLEMS]
     tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
     loss, optimizer = NextTokenLoss(model), torch.optim.AdamW(model.parameters(), lr=0.01)
     for _ in range(21):
@@ -82,7 +83,7 @@ def judge(task_id: str, completions: list[str]) -> list[Verdict]:
 
 def drawer(model: Decoder, tokenizer: Any, **changes: Any) -> Drawer:
     options = {"temperature": 0.9, "max_new_tokens": 24, "seed": 1, **changes}
-    return Drawer(model, stop_table(token_bytes(tokenizer)), **options)
+    return Drawer(model, stop_table(token_contents(tokenizer)), **options)
 
 
 def requests(tokenizer: Any, numbers: list[int], problems: list[Problem] = PROBLEMS) -> list[Request]:
@@ -106,7 +107,7 @@ def test_samples_do_not_depend_on_batch_order_or_company(
 
 def test_rounding_decides_no_sample(model: Decoder, tokenizer: Any) -> None:
     """The same samples in float64 all through, by the full forward pass, one at a time."""
-    mine, stops = drawer(model, tokenizer), stop_table(token_bytes(tokenizer))
+    mine, stops = drawer(model, tokenizer), stop_table(token_contents(tokenizer))
     drawn = mine.draw(requests(tokenizer, list(range(8))))
     exact = model.to(torch.float64)
     try:
@@ -191,9 +192,9 @@ def test_stops_are_found_at_every_token_boundary() -> None:
 
 def test_a_byte_level_vocabulary_is_read_as_bytes(tokenizer: Any) -> None:
     text = 'def f(x):\n    """Dübel £ 12."""\n\treturn "\x7f"\r\n'
-    contents = token_bytes(tokenizer)
+    contents = token_contents(tokenizer)
     assert b"".join(contents[token] for token in tokenizer.encode(text).ids) == text.encode()
-    assert contents[END_TOKEN] == b""
+    assert contents[END] == b""
 
 
 @pytest.mark.parametrize(
@@ -263,7 +264,7 @@ def counts_of(folder: RunFolder) -> dict[str, Any]:
 def test_counts_are_those_of_one_sample_after_another(model: Decoder, tokenizer: Any, tmp_path: Path) -> None:
     folder, few = RunFolder(tmp_path), PROBLEMS[::3]
     assert sample_run(model, tokenizer, few, judge, SPEC, folder)
-    contents, mine = token_bytes(tokenizer), drawer(model, tokenizer, temperature=1.0, seed=SPEC.seed)
+    contents, mine = token_contents(tokenizer), drawer(model, tokenizer, temperature=1.0, seed=SPEC.seed)
     every = mine.draw(requests(tokenizer, list(range(2 * SPEC.max_samples)), few))
     found, stored, ended = counts_of(folder), read_samples(folder.samples), set()
     for problem, drawn in zip(few, every, strict=True):
@@ -360,19 +361,19 @@ def test_canonical_nats_are_the_sum_of_the_tokens_losses(model: Decoder, tokeniz
         assert text[: len(prompt)] == prompt  # the stem ends where a token ends
         with torch.no_grad():
             log_p = model(torch.tensor([text]))[0].log_softmax(-1)
-        by_hand = sum(log_p[i - 1, token].item() for i, token in enumerate([*text, END_TOKEN]) if i >= len(prompt))
+        by_hand = sum(log_p[i - 1, token].item() for i, token in enumerate([*text, END]) if i >= len(prompt))
         assert found[problem.task_id].nats == pytest.approx(by_hand, abs=1e-3)
         assert found[problem.task_id].num_tokens == len(text) - len(prompt) + 1
 
 
 def test_the_canonical_likelihood_is_the_rate_at_which_it_is_sampled(model: Decoder, tokenizer: Any) -> None:
     """Two roads to one number: exact, and 2,000 samples at temperature one."""
-    mine, contents = drawer(model, tokenizer, temperature=1.0), token_bytes(tokenizer)
+    mine, contents = drawer(model, tokenizer, temperature=1.0), token_contents(tokenizer)
     found = canonical_nats(model, tokenizer, PROBLEMS)
     likely = sorted(PROBLEMS, key=lambda problem: -(found[problem.task_id].nats or -math.inf))[:3]
     for problem in likely:
         (samples,) = mine.draw(requests(tokenizer, list(range(2000)), [problem]))
-        ended = [tokens for tokens in samples.values() if tokens[-1] == END_TOKEN]
+        ended = [tokens for tokens in samples.values() if tokens[-1] == END]
         hits = sum(b"".join(contents[t] for t in tokens) == canonical_tail(problem).encode() for tokens in ended)
         p = math.exp(found[problem.task_id].nats or -math.inf)
         assert p > 0.02

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from models.transformer import Decoder
-from sweep.data import Corpus, prepare_corpus
+from sweep.corpus import Corpus
+from sweep.data import prepare_corpus
 from sweep.evaluate import evaluate
 from sweep.folder import RunFolder, SweepFolder, read_json
 from sweep.plan import make_plan

@@ -17,10 +17,10 @@ ROOT = Path(__file__).parent.parent
 
 OVERRIDES = [
     "experiment=smoke",
-    "data.train_packages=[stdlib]",
-    "data.held_out_packages=[click]",
-    "data.train_bytes=1000000",
-    "data.held_out_bytes=150000",
+    "data.sources.0.train_packages=[stdlib]",
+    "data.sources.0.held_out_packages=[click]",
+    "data.sources.0.train_bytes=1000000",
+    "data.sources.0.held_out_bytes=150000",
     "data.vocab_size=300",
     "data.tokenizer_bytes=200000",
     "model.context_length=32",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.study import ROOT
-from sweep.data import Corpus
+from sweep.corpus import Corpus
 from sweep.run_spec import PlannedRun
 from sweep.spec import MachineSpec
 

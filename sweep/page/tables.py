@@ -294,9 +294,18 @@ def launch_command(evidence: Evidence) -> str:
     plan, code = evidence.plan, (evidence.seal or {}).get("code", {})
     checkout = f"git checkout {code['commit']}\n" if code.get("commit") else ""
     settings = [
-        shlex.quote(f"{group}.{key}={json.dumps(value, separators=(',', ':'))}")
+        shlex.quote(f"{group}.{key}={override(value)}")
         for group, values in plan.config.items()
         for key, value in values.items()
     ]
     name = shlex.quote(f"name={plan.name}")
     return f"{checkout}python -m sweep.launch {name} sweeps_dir=again \\\n  " + " \\\n  ".join(settings)
+
+
+def override(value: object) -> str:
+    """A value as the command line takes it: JSON, but for the keys of objects, which stand without quotes."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{override(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(override, value)) + "]"
+    return json.dumps(value)
