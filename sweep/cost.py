@@ -8,7 +8,10 @@ from sweep.run_spec import Plan, PlannedRun
 from sweep.spec import SweepSpec
 
 _ANY: dict[str, Any] = {"tokens": 10**18, "documents": 0, "bytes": 0}
-_ANY_CORPUS = {"sha256": "0" * 64, "files": {}, "near_duplicates": 0, "train": _ANY, "held_out": _ANY}
+_ANY_CORPUS = {
+    **{"sha256": "0" * 64, "files": {}, "near_duplicates": 0, "train": _ANY, "held_out": _ANY},
+    "mixture": [{"source": "any", "tokens": _ANY["tokens"], "weight": None}],
+}
 
 
 def cost_table(spec: SweepSpec) -> str:

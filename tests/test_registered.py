@@ -76,7 +76,13 @@ def test_the_humaneval_experiment_goes_through_with_its_rungs_shrunk(base: Path)
     """All its stages on installed source, with real problems and real scoring; models so small solve nothing."""
     shrunk = [
         *(each for each in tiny.overrides(base, "he") if not each.startswith(("experiment=", "model.context_length="))),
-        *("experiment=humaneval", "model.context_length=192", "model.width_at_reference=24", "model.head_width=32"),
+        *(
+            "experiment=humaneval",
+            "data=installed_python_small",
+            "model.context_length=192",
+            "model.width_at_reference=24",
+            "model.head_width=32",
+        ),
         *("grid.budgets_flops=[1.5e8,2e8,2.7e8,3.6e8,4.8e8]", "grid.target_flops=5e9"),
         *("fit.max_flops_fraction=0.1", "capability.max_flops_fraction=0.1", "capability.more_cut_offs=[0.05]"),
         *("capability.max_new_tokens=12", "capability.max_samples=2", "capability.first_round=2"),
