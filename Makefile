@@ -61,6 +61,7 @@ studies: .venv/ready
 	$(BIN)/python -m benchmarks.learning_rate_transfer
 	$(BIN)/python -m benchmarks.ablations
 	$(BIN)/python -m benchmarks.straight_law
+	$(BIN)/python -m benchmarks.recipe_at_scale
 
 # docs/forecasts.md and its figures, from what is published in forecasts/.
 figures: .venv/ready

@@ -87,6 +87,22 @@ def ablations(result: dict[str, Any]) -> str:
     return table(head, rows)
 
 
+def recipe_at_scale(result: dict[str, Any]) -> str:
+    rows = [
+        [
+            row["label"],
+            str(row["width"]),
+            f"{row['num_tokens']:,}",
+            f"{row['num_steps']:,}",
+            f"{row['loss_nats']:.4f}",
+            f"{row['against_the_recipe']:+.2%}",
+        ]
+        for row in result["runs"]
+    ]
+    head = ["one setting changed", "width", "tokens", "steps", "loss", "against the recipe"]
+    return f"At {result['budget_flops']:.2g} FLOPs, one seed each.\n\n" + table(head, rows)
+
+
 def straight_law(result: dict[str, Any]) -> str:
     def draw(result: dict[str, Any], *axes: Axes) -> None:
         for fit in result["fits"]:
@@ -213,6 +229,7 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
         contamination_pages.contamination_speed,
     ),
     "ablations": ("What each switch of the recipe is worth", ablations),
+    "recipe_at_scale": ("Is the recipe at its optimum where it was not tuned?", recipe_at_scale),
     "coordinate_check": ("Sizes over width and depth", coordinate_check),
     "sweep_overhead": ("What a sweep costs beside its trainings", sweep_overhead),
     "slurm_cost": ("What a cluster costs a sweep", slurm_pages.slurm_cost),
