@@ -22,13 +22,13 @@ import numpy as np
 
 from benchmarks.study import configured, corpus_of, write_result
 from sweep.corpus import Corpus
-from sweep.hits import SEARCH, find_hits
 from sweep.humaneval.problems import Problem, read_problems
-from sweep.minhash import NearDuplicateSearch, shingles_of
-from sweep.overlap import GramSearch, SubstringSearch, only_characters, words_of
 from sweep.provenance import library_versions
-from sweep.token_text import END_OF_DOCUMENT, chunks, document_ends, token_text
-from sweep.training_search import _CHUNK_TOKENS, documents_of
+from sweep.search.hits import SEARCH, find_hits
+from sweep.search.minhash import NearDuplicateSearch, shingles_of
+from sweep.search.overlap import GramSearch, SubstringSearch, only_characters, words_of
+from sweep.search.token_text import END_OF_DOCUMENT, chunks, document_ends, token_text
+from sweep.search.training_search import _CHUNK_TOKENS, documents_of
 
 ROUNDS = 3
 PLAIN_BYTES = 4_000_000

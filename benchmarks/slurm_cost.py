@@ -27,15 +27,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.study import configured, corpus_of, write_result
+from sweep.cluster.life import read_life
+from sweep.cluster.submission import TARGET, job_name, life_of
+from sweep.cluster.submit import submit_sweep
 from sweep.folder import SweepFolder, read_json, write_json
-from sweep.life import read_life
 from sweep.pipeline import run_pipeline
 from sweep.plan import freeze_plan, make_plan
 from sweep.run_spec import Plan, read_plan
 from sweep.spec import SweepSpec
 from sweep.status import status_of, text_of
-from sweep.submission import TARGET, job_name, life_of
-from sweep.submit import submit_sweep
 from sweep.workers import Job, run_all
 from tests.slurm_cluster import SlurmCluster
 

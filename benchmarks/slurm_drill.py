@@ -29,12 +29,12 @@ from benchmarks.drawing import table
 from benchmarks.slurm_faults import KINDS, Disk, Kind, Site, Undo, Victim, holders, processes, victims
 from benchmarks.slurm_pages import DRILL_HEAD
 from benchmarks.study import write_result
+from sweep.cluster.lease import Holder, holder_of
+from sweep.cluster.submission import submissions
 from sweep.folder import RunFolder, SweepFolder, read_json
-from sweep.lease import Holder, holder_of
 from sweep.progress import last_row
 from sweep.provenance import library_versions
 from sweep.run_spec import PlannedRun, read_plan
-from sweep.submission import submissions
 from sweep.verify import verify_sweep
 from tests import tiny
 from tests.slurm_cluster import SlurmCluster, why_no_slurm

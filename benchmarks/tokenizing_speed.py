@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.study import configured, write_result
+from sweep.corpora.installed import package_files
+from sweep.corpora.tokenizer import Encoder, stream_dtype, train_tokenizer
 from sweep.data import prepare_corpus
 from sweep.data_spec import DataSpec, SourceSpec
-from sweep.installed import package_files
-from sweep.tokenizer import Encoder, stream_dtype, train_tokenizer
 
 ROUNDS = 5
 

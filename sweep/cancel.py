@@ -7,10 +7,10 @@ import argparse
 import time
 from pathlib import Path
 
-from sweep import slurm
+from sweep.cluster import slurm
+from sweep.cluster.submission import RUNS, in_queue
 from sweep.errors import run_main
 from sweep.folder import SweepFolder, open_sweep
-from sweep.submission import RUNS, in_queue
 
 _WAIT_SECONDS, _POLL_SECONDS = 60.0, 0.5
 

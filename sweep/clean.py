@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sweep.contamination import held_out_sha256
 from sweep.corpus import Corpus
-from sweep.token_text import document_ends
+from sweep.search.token_text import document_ends
 
 NOT_SEARCHED = "the training data was not searched for held-out text"
 

@@ -2,7 +2,8 @@
 
     python -m sweep.contamination sweeps/NAME [--json]
 
-Launch searches once, before anything is trained, and writes contamination.json (``sweep/hits.py`` says what is a hit).
+Launch searches once, before anything is trained, and writes contamination.json (``sweep/search/hits.py`` says what is
+a hit).
 
 Of a number with the hits and the number without them the worse is quoted: the lower pass rate and the higher loss, as
 in OpenAI 2023, "GPT-4 technical report", section 4 ("we run a variant with these questions removed and report the

@@ -3,7 +3,7 @@
 Reads what ``data.sources`` names; leaves a cache named by the hash of all that went into it (sweep/corpus.py says what
 is in it). On the way, in ``<cache>/corpus/<hash>.partial``:
 
-    read      documents in shards (sweep/spool.py), what is held out marked                     one process
+    read      documents in shards (sweep/corpora/spool.py), what is held out marked                     one process
     compare   hashes of lines, shard by shard; then which documents are new                     all workers; one
     tokenizer trained on the first documents of the training order, or given                    one
     encode    tokens, shard by shard                                                            all workers
@@ -30,19 +30,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.assemble import assemble
-from sweep.catalogue import Catalogue
+from sweep.corpora.assemble import assemble
+from sweep.corpora.catalogue import Catalogue
+from sweep.corpora.near_duplicates import LineTable, keep_new
+from sweep.corpora.sources import Reader, fingerprint, held_out_rule
+from sweep.corpora.spool import Shard, encode_shard, hash_lines, left_out, lines_of, shards_of, spool_source
+from sweep.corpora.tokenizer import load_tokenizer, stream_dtype, tokenizer_path, train_tokenizer
 from sweep.corpus import FORMAT, Corpus, read_corpus
 from sweep.data_spec import TRAINED, DataSpec, check_data, mixture_weights
 from sweep.errors import SweepError
 from sweep.folder import CorruptFile, locked, set_aside, sha256_of, sha256_of_file, write_whole
 from sweep.humaneval.guard import die_with_parent
 from sweep.micro.documents import lexicon_sha256
-from sweep.near_duplicates import LineTable, keep_new
 from sweep.progress import Steps
-from sweep.sources import Reader, fingerprint, held_out_rule
-from sweep.spool import Shard, encode_shard, hash_lines, left_out, lines_of, shards_of, spool_source
-from sweep.tokenizer import load_tokenizer, stream_dtype, tokenizer_path, train_tokenizer
 
 log = logging.getLogger("sweep")
 

@@ -16,18 +16,28 @@ import time
 from pathlib import Path
 
 from sweep.capability import capability_of, is_sampled
+from sweep.cluster.element import DISK_POLL_SECONDS, MAX_TRIES, follow, train_group, wait_until_writable
+from sweep.cluster.lease import holder_here
+from sweep.cluster.life import begin, end, how_far, read_life
+from sweep.cluster.slurm import rename, requeue
+from sweep.cluster.submission import (
+    FORECAST,
+    REPORT,
+    RUNS,
+    TARGET,
+    Submission,
+    in_queue,
+    job_name,
+    life_of,
+    read_submission,
+)
+from sweep.cluster.submit import submit_sweep
 from sweep.devices import devices_of
-from sweep.element import DISK_POLL_SECONDS, MAX_TRIES, follow, train_group, wait_until_writable
 from sweep.errors import SweepError, run_main
 from sweep.folder import SweepFolder, open_sweep
-from sweep.lease import holder_here
-from sweep.life import begin, end, how_far, read_life
 from sweep.pending import refuse_failures
 from sweep.pipeline import conclude, forecast, locked_sweep, show_forecast
 from sweep.run_spec import Plan, PlannedRun, read_plan
-from sweep.slurm import rename, requeue
-from sweep.submission import FORECAST, REPORT, RUNS, TARGET, Submission, in_queue, job_name, life_of, read_submission
-from sweep.submit import submit_sweep
 from sweep.tracking import decide_mode
 from sweep.workers import EXIT_FENCED
 

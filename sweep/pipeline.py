@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sweep.capability import capability_of
+from sweep.cluster.submission import in_queue, slurm_folder
+from sweep.cluster.submit import submit_sweep
 from sweep.collect import collect
 from sweep.corpus import Corpus
 from sweep.cost import cost_table
@@ -24,7 +26,6 @@ from sweep.errors import SweepError
 from sweep.fit import fit_folder
 from sweep.folder import HASH_KEY, CorruptFile, SweepFolder, locked, read_json
 from sweep.forecast_text import summary as fit_summary
-from sweep.hits import prepare_contamination
 from sweep.optimum import find_optimum
 from sweep.optimum import summary as optimum_summary
 from sweep.pending import check_disk, pending, refuse_failures, take_over
@@ -32,9 +33,8 @@ from sweep.plan import freeze_plan, make_plan
 from sweep.report import write_report
 from sweep.run_spec import Plan, PlannedRun
 from sweep.seal import seal_sweep, seen_before
+from sweep.search.hits import prepare_contamination
 from sweep.spec import MachineSpec, SweepSpec, check
-from sweep.submission import in_queue, slurm_folder
-from sweep.submit import submit_sweep
 from sweep.sweep_run import show_sweep
 from sweep.tracking import decide_mode
 from sweep.verify import summary as verdict_summary

@@ -24,13 +24,13 @@ import torch.nn.functional as F
 
 from models.transformer import Decoder
 from sweep.completions import canonical_tail, completion, stem, stop_table
+from sweep.corpora.tokenizer import token_contents
 from sweep.drawing import Drawer, Request
 from sweep.folder import RunFolder, write_json
 from sweep.humaneval.checker import Verdict
 from sweep.humaneval.problems import Problem, problems_sha256
 from sweep.sample_store import ProblemSamples, SampleStore
 from sweep.spec import SamplingSpec
-from sweep.tokenizer import token_contents
 
 Judge = Callable[[str, list[str]], list[Verdict]]
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.capability import capability_of, is_sampled, solved_summary
+from sweep.cluster.submission import read_submission, submissions
 from sweep.errors import SweepError, run_main
 from sweep.folder import (
     HASH_KEY,
@@ -33,7 +34,6 @@ from sweep.folder import (
 )
 from sweep.humaneval.guard import die_with_parent
 from sweep.run_spec import Plan, PlannedRun, read_plan
-from sweep.submission import read_submission, submissions
 from sweep.sweep_run import Content, content_of, is_judged, sweep_id, sweep_mirror
 from sweep.tracking import (
     Mirror,

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 
 from sweep.capability import capability_of, problems_of, solved_summary
+from sweep.cluster.lease import Fenced, Holder, fenced, holder_of, take
 from sweep.contamination import read_contamination
 from sweep.corpus import Corpus
 from sweep.devices import Devices, devices_of, fork_ranks
 from sweep.folder import RunFolder, SweepFolder, locked, read_json, write_json
-from sweep.lease import Fenced, Holder, fenced, holder_of, take
 from sweep.progress import Progress
 from sweep.provenance import utc_now
 from sweep.run_spec import Plan, PlannedRun

@@ -22,12 +22,12 @@ from sweep.corpus import Corpus, open_corpus
 from sweep.errors import SweepError
 from sweep.evaluate import evaluate, token_losses
 from sweep.folder import HASH_KEY, SweepFolder, read_json, sha256_of_file, write_json
-from sweep.hits import prepare_contamination
 from sweep.humaneval.problems import read_problems
 from sweep.plan import make_plan
 from sweep.quoted import quoted_pass_rate
 from sweep.records import read_records, write_records
 from sweep.run_spec import Plan, read_plan
+from sweep.search.hits import prepare_contamination
 from sweep.trained import load_model
 from sweep.verify import summary, verify_sweep
 from tests import tiny
@@ -116,7 +116,7 @@ def test_a_sealed_sweep_gets_no_new_file(copy: Path, corpus: Corpus) -> None:
 
 def test_problems_of_a_file_are_searched_in_the_installed_source(base: Path, tmp_path: Path, corpus: Corpus) -> None:
     """One problem is made of a function of the training data, as it stands there; others are HumanEval's."""
-    from sweep.training_search import documents_of
+    from sweep.search.training_search import documents_of
 
     document = next(text for text in documents_of(corpus, "train") if text.count(b'"""') == 2 and len(text) > 3000)
     problems = [vars(problem) for problem in list(read_problems().values())[:20]]

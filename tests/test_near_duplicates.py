@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from sweep.corpora.near_duplicates import LineTable, keep_new, line_hashes
 from sweep.errors import SweepError
-from sweep.near_duplicates import LineTable, keep_new, line_hashes
 
 
 def kept_of(texts: list[str], table: LineTable) -> list[bool]:

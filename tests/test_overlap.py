@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from sweep.overlap import (
+from sweep.search.overlap import (
     NOT_FOUND,
     GramSearch,
     Search,
@@ -17,7 +17,7 @@ from sweep.overlap import (
     rolling_hashes,
     words_of,
 )
-from sweep.token_text import END_OF_DOCUMENT
+from sweep.search.token_text import END_OF_DOCUMENT
 
 NAMES = ["alpha", "Beta", "gamma_1", "x", "y", "42", "naïve", "(self)", "==", "...", "été,"]
 SPACES = [" ", "  ", "\n", "\t", "\n    ", "\r\n", " \x0c"]

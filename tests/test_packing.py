@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from sweep.cluster.packing import estimate, pack, time_limit_minutes
 from sweep.corpus import FORMAT, Corpus
 from sweep.errors import SweepError
 from sweep.folder import SweepFolder, write_json
-from sweep.packing import estimate, pack, time_limit_minutes
 from sweep.plan import make_plan
 from sweep.run_spec import PlannedRun
 from sweep.spec import SlurmSpec

@@ -17,6 +17,7 @@ from models.config import DecoderConfig
 from models.transformer import Decoder, NextTokenLoss
 from sweep import drawing, sample
 from sweep.completions import canonical_tail, completion, stem, stop_table
+from sweep.corpora.tokenizer import token_contents, train_tokenizer
 from sweep.drawing import Drawer, Request, exponentials, race, sample_key
 from sweep.folder import HASH_KEY, RunFolder, read_json
 from sweep.humaneval.checker import Verdict
@@ -24,7 +25,6 @@ from sweep.humaneval.problems import Problem
 from sweep.sample import HALVES, canonical_nats, count_half, sample_run, wanted_numbers
 from sweep.sample_store import ProblemSamples, read_samples
 from sweep.spec import SamplingSpec
-from sweep.tokenizer import token_contents, train_tokenizer
 from tests import tiny
 
 CONTEXT = 48

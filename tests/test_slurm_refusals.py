@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep import slurm as slurm_commands
+from sweep.cluster import slurm as slurm_commands
 from sweep.errors import SweepError
 from sweep.folder import SweepFolder
 from sweep.pipeline import run_pipeline
@@ -100,7 +100,7 @@ def test_without_slurm_the_launch_says_what_is_missing(
 
 
 def test_submissions_come_back_as_they_were_written(tmp_path: Path) -> None:
-    from sweep.submission import Submission, read_submission, submissions, write_submission
+    from sweep.cluster.submission import Submission, read_submission, submissions, write_submission
 
     folder = SweepFolder(tmp_path)
     machine = tiny.spec_of("machine=slurm").machine

@@ -10,12 +10,12 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from sweep.corpora.sources import Document, Reader, fingerprint, held_out_rule
 from sweep.corpus import Corpus
 from sweep.data import prepare_corpus
 from sweep.data_spec import DataSpec, SourceSpec, check_data
 from sweep.errors import SweepError
 from sweep.page.tables import override
-from sweep.sources import Document, Reader, fingerprint, held_out_rule
 from tests.corpora import code_spec, data_spec, files_spec
 from tests.tiny import ROOT, spec_of
 

@@ -9,10 +9,7 @@ import numpy as np
 import pytest
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
-from sweep.data import prepare_corpus
-from sweep.data_spec import DataSpec
-from sweep.errors import SweepError
-from sweep.tokenizer import (
+from sweep.corpora.tokenizer import (
     END_OF_DOCUMENT,
     Encoder,
     load_tokenizer,
@@ -21,6 +18,9 @@ from sweep.tokenizer import (
     tokenizer_path,
     train_tokenizer,
 )
+from sweep.data import prepare_corpus
+from sweep.data_spec import DataSpec
+from sweep.errors import SweepError
 from tests.corpora import files_spec
 
 TEXTS = [

@@ -12,17 +12,17 @@ from contextlib import suppress
 from pathlib import Path
 
 from sweep.capability import capability_of
+from sweep.cluster.lease import Holder, holder_here, holder_of, is_older
+from sweep.cluster.life import begin, end, read_life
+from sweep.cluster.slurm import queue
+from sweep.cluster.submission import TARGET, Submission, in_queue, life_of
 from sweep.corpus import open_corpus
 from sweep.devices import devices_of
 from sweep.errors import SweepError
 from sweep.folder import CorruptFile, SweepFolder
-from sweep.lease import Holder, holder_here, holder_of, is_older
-from sweep.life import begin, end, read_life
 from sweep.pending import pending, refuse_failures
 from sweep.pipeline import seal_hash
 from sweep.run_spec import Plan, PlannedRun
-from sweep.slurm import queue
-from sweep.submission import TARGET, Submission, in_queue, life_of
 from sweep.tracking import decide_mode
 from sweep.workers import EXIT_FENCED, EXIT_STOPPED, Job, do_run, run_all, stop_when_asked
 

@@ -3,10 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from sweep.errors import SweepError
-from sweep.folder import SweepFolder
-from sweep.life import Life, read_life
-from sweep.submission import (
+from sweep.cluster.life import Life, read_life
+from sweep.cluster.submission import (
     FORECAST,
     REPORT,
     RUNS,
@@ -18,6 +16,8 @@ from sweep.submission import (
     slurm_folder,
     submissions,
 )
+from sweep.errors import SweepError
+from sweep.folder import SweepFolder
 
 _LOG_LINES = 4
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from sweep.corpus import Corpus
 from sweep.humaneval.guard import die_with_parent
-from sweep.minhash import NearDuplicate, NearDuplicateSearch, nearer, shingles_of
-from sweep.overlap import GramSearch, SubstringSearch, only_characters, words_of
-from sweep.token_text import END_OF_DOCUMENT, chunks, document_ends, token_text
+from sweep.search.minhash import NearDuplicate, NearDuplicateSearch, nearer, shingles_of
+from sweep.search.overlap import GramSearch, SubstringSearch, only_characters, words_of
+from sweep.search.token_text import END_OF_DOCUMENT, chunks, document_ends, token_text
 
 _CHUNK_TOKENS = 100_000  # some hundred kilobytes of text: arrays of its size stay in a core's cache
 _MIN_TOKENS_PER_PROCESS = 2_000_000  # a second's work; to start a process takes a tenth of one

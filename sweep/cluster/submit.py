@@ -10,16 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweep import slurm
 from sweep.capability import capability_of
-from sweep.errors import SweepError
-from sweep.folder import SweepFolder
-from sweep.life import how_far
-from sweep.packing import Group, estimate, pack, time_limit_minutes
-from sweep.pending import pending, take_over
-from sweep.run_spec import Plan, PlannedRun
-from sweep.spec import MachineSpec, SlurmSpec
-from sweep.submission import (
+from sweep.cluster import slurm
+from sweep.cluster.life import how_far
+from sweep.cluster.packing import Group, estimate, pack, time_limit_minutes
+from sweep.cluster.submission import (
     FORECAST,
     REPORT,
     RUNS,
@@ -36,8 +31,13 @@ from sweep.submission import (
     submissions,
     write_submission,
 )
+from sweep.errors import SweepError
+from sweep.folder import SweepFolder
+from sweep.pending import pending, take_over
+from sweep.provenance import ROOT
+from sweep.run_spec import Plan, PlannedRun
+from sweep.spec import MachineSpec, SlurmSpec
 
-ROOT = Path(__file__).resolve().parent.parent
 _LOOK_SECONDS, _POLL_SECONDS = 5.0, 0.3
 _STAGE_MINUTES = 60  # fitting and sealing take seconds, bootstraps of many buckets minutes
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.token_text import END_OF_DOCUMENT
+from sweep.search.token_text import END_OF_DOCUMENT
 
 Hashes = NDArray[np.unsignedinteger[Any]]
 

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sweep.corpora.near_duplicates import line_hashes
+from sweep.corpora.sources import Document, Reader
+from sweep.corpora.tokenizer import Encoder
 from sweep.folder import read_json, write_json, write_whole
-from sweep.near_duplicates import line_hashes
-from sweep.sources import Document, Reader
-from sweep.tokenizer import Encoder
 
 SHARD_BYTES = 16 << 20  # of text
 _STATE = b"reader"

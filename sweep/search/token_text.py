@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.tokenizer import token_contents
+from sweep.corpora.tokenizer import token_contents
 
 END_OF_DOCUMENT = b"\xff"  # no byte of UTF-8, so none of any document
 _SCANNED_TOKENS = 1 << 22

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sweep import slurm
+from sweep.cluster import slurm
+from sweep.cluster.slurm import QueuedJob
 from sweep.errors import SweepError
 from sweep.folder import HASH_KEY, CorruptFile, SweepFolder, read_json, sha256_of, write_json
-from sweep.slurm import QueuedJob
 from sweep.spec import MachineSpec, SlurmSpec
 
 RUNS, FORECAST, TARGET, REPORT = "runs", "forecast", "target", "report"
@@ -33,7 +33,7 @@ class Submission:
     corpus_folder: str
     target: str  # its run id; empty without one
     command: str  # that launched the sweep
-    stood: str  # how far the runs were then (sweep/life.py)
+    stood: str  # how far the runs were then (sweep/cluster/life.py)
 
     @property
     def parts(self) -> dict[int | str, list[str]]:

@@ -1,9 +1,9 @@
 """Documents that are nearly the same as one of a given few: MinHash proposes pairs, the shingles decide.
 
-A document is the set of its runs of 5 words (``sweep/overlap.py`` says what a word is); two documents are as similar as
-the Jaccard index of their sets (Broder 1997, "On the resemblance and containment of documents"). Pairs that agree in
-one of 32 bands of 4 of the 128 values of a sketch are compared in full, so nothing is reported that is not as similar
-as it is said to be, up to collisions of 64-bit hashes. A pair of similarity s is proposed with probability
+A document is the set of its runs of 5 words (``sweep/search/overlap.py`` says what a word is); two documents are as
+similar as the Jaccard index of their sets (Broder 1997, "On the resemblance and containment of documents"). Pairs that
+agree in one of 32 bands of 4 of the 128 values of a sketch are compared in full, so nothing is reported that is not as
+similar as it is said to be, up to collisions of 64-bit hashes. A pair of similarity s is proposed with probability
 1 - (1 - s^4)^32: 0.9998 at 0.7, 0.87 at 0.5 (Leskovec et al. 2014, "Mining of massive datasets", section 3.4).
 
 Shape suffixes: S shingles, D documents, M sketch values, K bands.
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.overlap import Hashes, Words
+from sweep.search.overlap import Hashes, Words
 
 SHINGLE_WORDS = 5  # and 0.7: as for the code of StarCoder (Li et al. 2023, "StarCoder: may the source be with you!")
 NUM_VALUES, NUM_BANDS = 128, 32

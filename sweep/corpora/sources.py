@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from sweep import hub
+from sweep.corpora import hub
+from sweep.corpora.files import FOLDER, LocalFile, check_unchanged, local_files, rows_of_file, text_file
+from sweep.corpora.installed import package_files
+from sweep.corpora.near_duplicates import longer_lines
 from sweep.data_spec import DataSpec, SourceSpec, held_out_groups
 from sweep.errors import SweepError
-from sweep.files import FOLDER, LocalFile, check_unchanged, local_files, rows_of_file, text_file
-from sweep.installed import package_files
-from sweep.near_duplicates import longer_lines
 
 _NAMED = 5  # of the files that are left out
 

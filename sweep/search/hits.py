@@ -26,11 +26,11 @@ from sweep.contamination import contamination_summary, read_contamination
 from sweep.corpus import Corpus
 from sweep.folder import CorruptFile, SweepFolder, read_json, set_aside, write_json
 from sweep.humaneval.problems import Problem, problems_sha256
-from sweep.minhash import NUM_BANDS, NUM_VALUES, SHINGLE_WORDS
-from sweep.overlap import NOT_FOUND, only_characters
 from sweep.run_spec import Plan
-from sweep.token_text import document_ends
-from sweep.training_search import Found, Settings, Wanted, documents_of, search_training
+from sweep.search.minhash import NUM_BANDS, NUM_VALUES, SHINGLE_WORDS
+from sweep.search.overlap import NOT_FOUND, only_characters
+from sweep.search.token_text import document_ends
+from sweep.search.training_search import Found, Settings, Wanted, documents_of, search_training
 
 log = logging.getLogger("sweep")
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from sweep.corpora.tokenizer import Encoder
 from sweep.data_spec import DataSpec
 from sweep.errors import SweepError
 from sweep.micro.documents import training_documents
 from sweep.micro.scan import scan
-from sweep.tokenizer import Encoder
 
 MICRO = "micro"  # the name of the source and of its group
 _BATCH = 1000

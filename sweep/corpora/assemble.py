@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.catalogue import Catalogue
+from sweep.corpora.catalogue import Catalogue
+from sweep.corpora.micro_share import MICRO, MicroDocument, micro_documents
+from sweep.corpora.spool import Shard, left_out
+from sweep.corpora.tokenizer import Encoder, stream_dtype, token_contents
 from sweep.corpus import FORMAT
 from sweep.data_spec import DataSpec, mixture_weights
 from sweep.folder import sha256_of, sha256_of_file, write_json
-from sweep.micro_share import MICRO, MicroDocument, micro_documents
-from sweep.spool import Shard, left_out
-from sweep.tokenizer import Encoder, stream_dtype, token_contents
 
 log = logging.getLogger("sweep")
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from sweep import hub
+from sweep.corpora import hub
 from sweep.data_spec import HUB, DataSpec
 from sweep.errors import SweepError
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sweep.corpora.spool import Shard
 from sweep.data_spec import DataSpec
-from sweep.spool import Shard
 
 
 @dataclass(frozen=True)
