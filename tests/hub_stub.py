@@ -6,36 +6,22 @@ It serves repositories of one commit each: what the libraries ask for to resolve
 import hashlib
 import json
 import re
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.stub_server import StubServer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-class HubStub(ThreadingHTTPServer):
+class HubStub(StubServer):
     """``with HubStub(repositories) as stub``: serves files by repository ("datasets/owner/name") and path."""
 
-    daemon_threads = True
-
     def __init__(self, repositories: dict[str, dict[str, bytes]]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.repositories = repositories
         self.requests: list[str] = []
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-    def __enter__(self) -> "HubStub":
-        Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.shutdown()
-        self.server_close()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a killed client leaves its connections open."""
 
 
 class _Handler(BaseHTTPRequestHandler):

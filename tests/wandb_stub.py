@@ -12,10 +12,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.stub_server import StubServer
 
 _HISTORY, _SUMMARY = "wandb-history.jsonl", "wandb-summary.json"
 
@@ -35,13 +35,11 @@ class StubArtifact:
         return self.asked["artifactTypeName"]
 
 
-class WandbStub(ThreadingHTTPServer):
+class WandbStub(StubServer):
     """``with WandbStub() as stub``: serves ``stub.url`` on a thread of its own until the block ends."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.lines: dict[str, dict[str, dict[int, str]]] = defaultdict(lambda: defaultdict(dict))  # by run, file, line
         self.configs: dict[str, str] = {}  # by run
         self.about: dict[str, dict[str, Any]] = defaultdict(dict)  # name, group, job type and tags, by run
@@ -51,18 +49,6 @@ class WandbStub(ThreadingHTTPServer):
         self.views: dict[str, dict[str, Any]] = {}  # by id
         self.failure: int | None = None  # an HTTP status for every answer; 0: hang up without one
         self.on_lines: Callable[[], None] = lambda: None  # called when lines have come, before that is answered
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-    def __enter__(self) -> "WandbStub":
-        Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.shutdown()
-        self.server_close()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a killed client leaves its connections open."""
 
     def rows(self, run_id: str) -> list[dict[str, Any]]:
         """A run's history, in order."""
