@@ -53,14 +53,15 @@ def prepare_corpus(spec: DataSpec, cache_dir: Path, num_workers: int = 1) -> Cor
     ``num_workers`` (0: one per core) changes nothing in it.
 
     Raises:
-        SweepError: a source is not there, empty or damaged; the tokenizer does not fit; nothing is held out.
+        SweepError: a source is not there, empty or damaged; the tokenizer does not fit; nothing is held out; the
+            cache can't be written.
     """
     check_data(spec)
     found = [fingerprint(source) for source in spec.sources]
     folder = cache_dir / "corpus" / _cache_key(spec, [digest for digest, _ in found])[:16]
     corpus = _load(folder)
     if corpus is None:
-        with _one_at_a_time(folder):
+        with _writing(folder.parent), _one_at_a_time(folder):
             corpus = _load(folder)  # another launch may have prepared it meanwhile
             if corpus is None:
                 _build(spec, [there for _, there in found], folder, num_workers or os.cpu_count() or 1)
@@ -88,6 +89,18 @@ def _load(folder: Path) -> Corpus | None:
     except (CorruptFile, OSError) as error:
         log.warning("data: %s; set aside as %s and prepared again", error, set_aside(folder))
         return None
+
+
+@contextmanager
+def _writing(cache: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SweepError(
+            f"the corpus can't be prepared in {cache} ({error})",
+            "files that can be read, and a folder that can be written to, with room for twice the text",
+            "set machine.cache_dir to another place, or make room and launch again: what is done is kept",
+        ) from error
 
 
 @contextmanager
