@@ -94,14 +94,12 @@ def test_the_interval_knows_of_bends(world: World) -> None:
 @pytest.mark.parametrize(
     "world",
     [
-        replace(REPORTED, samples=100),
         REPORTED,
-        replace(REPORTED, samples=10_000),
         replace(REPORTED, run_sd=0.1, budgets=4, seeds=3),
         replace(REPORTED, stop_at=20),
         replace(REPORTED, slope_sd=0.03),
     ],
-    ids=["100 samples", "1,000", "10,000", "seeds and noise between runs", "stopped at 20", "exponents differ"],
+    ids=["1,000 samples", "seeds and noise between runs", "stopped at 20", "exponents differ"],
 )
 def test_unbiased_and_covered_in_many_worlds(world: World) -> None:
     """The median's standard error is 1.5 %. The interval allows for a law that strays: where none does it holds nearly
