@@ -32,6 +32,12 @@ def make_buckets(counts: PassCounts, half: int = 0, num_buckets: int = 6, hardes
     Raises:
         SweepError: fewer problems than buckets, or no run.
     """
+    if not counts.run_ids:
+        raise SweepError(
+            "no small run with samples lies under the cut-off of capability.max_flops_fraction",
+            "runs whose samples sort the problems",
+            "raise capability.max_flops_fraction, or lower the budgets",
+        )
     counts = counts.in_order()
     samples_RP = counts.samples_2RP[half]
     sampled_P = (samples_RP > 0).all(axis=0) & (len(samples_RP) > 0)

@@ -37,13 +37,15 @@ def _quoted_loss(measured: dict[str, Any], contamination: dict[str, Any] | None)
 
 
 def quoted_pass_rate(problems: dict[str, Any], stop_at: int, hits: frozenset[str]) -> dict[str, Any]:
-    """The mean pass rate over all problems, without those that are hit, and the lower of the two."""
-    tasks = sorted(problems)
+    """The mean pass rate over the problems that were sampled, without those that are hit, and the lower of the two."""
+    tasks = sorted(task for task, counts in problems.items() if min(counts["n"]) > 0)
     every, clean = measured_bucket(tasks, problems, stop_at), measured_clean(tasks, problems, stop_at, hits)
     return {
         "pass_rate": every["pass_rate_measured"],
         "clean_pass_rate": clean["clean_pass_rate_measured"],
         "quoted_pass_rate": clean["quoted_pass_rate"],
+        "sampled_problems": len(tasks),
+        "num_problems": len(problems),
     }
 
 
@@ -55,11 +57,17 @@ def quoted_lines(verdict: dict[str, Any]) -> list[str]:
         quoted.append(f"loss {found['quoted_loss_nats']:.4f} ({_both(measured, found['clean_loss_nats'], '.4f')})")
     if found.get("clean_pass_rate") not in (None, found.get("pass_rate")):
         both = _both(found["pass_rate"], found["clean_pass_rate"], ".3f")
-        quoted.append(f"mean pass rate {found['quoted_pass_rate']:.3f} ({both})")
+        quoted.append(f"{mean_pass_rate(found)} {found['quoted_pass_rate']:.3f} ({both})")
     lines = [f"  to quote  {', '.join(quoted)}"] if quoted else []
     if found["clean_loss_nats"] is None:
         lines.append(f"  no loss without what stands in the training data: {found['clean_reason']}")
     return [*lines, *(f"  {line}" for line in found["found"])]
+
+
+def mean_pass_rate(found: dict[str, Any]) -> str:
+    """What the mean pass rate is of: a problem that is too long for the model's context is not sampled."""
+    sampled, every = found.get("sampled_problems"), found.get("num_problems")
+    return "mean pass rate" if sampled == every else f"mean pass rate of the {sampled} of {every} problems sampled"
 
 
 def _both(every: float, clean: float, form: str) -> str:

@@ -10,6 +10,7 @@ many rows of a run it holds, gets the others, and is asked again; only then is t
 import argparse
 import logging
 import multiprocessing
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -65,7 +66,7 @@ class _Upload:
     """One wandb run as it is on disk."""
 
     wandb_id: str
-    content_sha256: str
+    mark: str  # hash of the content and of where it goes
     open: Callable[[Path], Mirror]  # given a folder for wandb's own files
     num_rows: int
     send: Callable[[Mirror], None]
@@ -82,7 +83,7 @@ def sync_sweep(folder: SweepFolder, project: str) -> Synced:
     synced = Synced()
     waiting = []
     for upload in _uploads(plan, folder, project, synced.passed_over):
-        if marks.get(upload.wandb_id) == upload.content_sha256:
+        if marks.get(upload.wandb_id) == upload.mark:
             synced.as_before.append(upload.wandb_id)
         else:
             waiting.append(upload)
@@ -100,7 +101,7 @@ def sync_sweep(folder: SweepFolder, project: str) -> Synced:
             for future in as_completed(futures):
                 future.result()
                 upload = futures[future]
-                marks[upload.wandb_id] = upload.content_sha256
+                marks[upload.wandb_id] = upload.mark
                 write_json(_marks(folder), marks)
                 drop_fragments(folder.path, upload.wandb_id)
                 synced.uploaded.append(upload.wandb_id)
@@ -143,13 +144,18 @@ def _marks(folder: SweepFolder) -> Path:
 
 
 def _read_marks(folder: SweepFolder) -> dict[str, str]:
-    """Hash of the content by wandb id. Without it nothing is sent twice: the server is asked."""
+    """The mark of what was uploaded, by wandb id. Without it nothing is sent twice: the server is asked."""
     path = _marks(folder)
     try:
         return {key: value for key, value in read_json(path).items() if key != HASH_KEY} if path.exists() else {}
     except CorruptFile as error:
         log.warning("%s; set aside as %s", error, set_aside(path).name)
         return {}
+
+
+def _place(project: str) -> list[str | None]:
+    """What was uploaded to another project, team or server is not there: a misspelt project can be put right."""
+    return [project, os.environ.get("WANDB_ENTITY"), os.environ.get("WANDB_BASE_URL")]
 
 
 # ---- what there is to upload ------------------------------------------------------------------
@@ -191,7 +197,7 @@ def _training(plan: Plan, run: PlannedRun, files: RunFolder, project: str) -> _U
     rows = files.rows()
     return _Upload(
         wandb_id=training_id(plan.name, run),
-        content_sha256=sha256_of([result[HASH_KEY] for result in results.values()]),
+        mark=sha256_of([_place(project), [result[HASH_KEY] for result in results.values()]]),
         open=partial(training_mirror, plan.name, run, "online", project),
         num_rows=sum("event" not in row for row in rows),
         send=partial(_send_training, rows, summary),
@@ -208,7 +214,7 @@ def _whole_sweep(plan: Plan, folder: SweepFolder, project: str) -> _Upload:
     tables = {name: vars(table) for name, table in content.tables.items()}
     return _Upload(
         wandb_id=sweep_id(plan),
-        content_sha256=sha256_of([tables, content.summary]),
+        mark=sha256_of([_place(project), tables, content.summary]),
         open=partial(sweep_mirror, plan, "online", project),
         num_rows=content.num_rows,
         send=partial(_send_sweep, folder, content),

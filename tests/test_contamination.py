@@ -24,7 +24,7 @@ from sweep.evaluate import evaluate, token_losses
 from sweep.folder import HASH_KEY, SweepFolder, read_json, sha256_of_file, write_json
 from sweep.humaneval.problems import read_problems
 from sweep.plan import make_plan
-from sweep.quoted import quoted_pass_rate
+from sweep.quoted import mean_pass_rate, quoted_pass_rate
 from sweep.records import read_records, write_records
 from sweep.run_spec import Plan, read_plan
 from sweep.search.hits import prepare_contamination
@@ -301,5 +301,14 @@ def test_a_sweep_from_before_the_search_is_still_judged(copy: Path) -> None:
 def test_the_overall_pass_rate_is_quoted_without_the_hits_if_it_is_lower() -> None:
     easy, hard = {"n": [40, 40], "c": [30, 30]}, {"n": [40, 40], "c": [10, 10]}
     found = quoted_pass_rate({"a": easy, "b": hard}, 10**6, frozenset({"a"}))
-    assert found == {"pass_rate": 0.5, "clean_pass_rate": 0.25, "quoted_pass_rate": 0.25}
+    rates = {"pass_rate": 0.5, "clean_pass_rate": 0.25, "quoted_pass_rate": 0.25}
+    assert found == {**rates, "sampled_problems": 2, "num_problems": 2}
     assert quoted_pass_rate({"a": easy, "b": hard}, 10**6, frozenset({"b"}))["quoted_pass_rate"] == 0.5
+
+
+def test_a_mean_pass_rate_says_of_how_many_problems_it_is() -> None:
+    """One that is too long for the model's context has no samples; the mean is not one of all problems then."""
+    sampled, too_long = {"n": [40, 40], "c": [30, 30]}, {"n": [0, 0], "c": [0, 0]}
+    found = quoted_pass_rate({"a": sampled, "b": too_long}, 10**6, frozenset())
+    assert (found["pass_rate"], mean_pass_rate(found)) == (0.75, "mean pass rate of the 1 of 2 problems sampled")
+    assert mean_pass_rate(quoted_pass_rate({"a": sampled}, 10**6, frozenset())) == "mean pass rate"

@@ -17,8 +17,8 @@ from tests.wandb_stub import WandbStub
 pytestmark = pytest.mark.usefixtures("own_wandb")
 
 
-def sync(sweep: Path) -> subprocess.CompletedProcess[str]:
-    return tiny.run("sweep.sync", str(sweep), "--project", "p")
+def sync(sweep: Path, project: str = "p") -> subprocess.CompletedProcess[str]:
+    return tiny.run("sweep.sync", str(sweep), "--project", project)
 
 
 def plan_of(sweep: Path) -> Plan:
@@ -57,6 +57,10 @@ def test_every_row_arrives_once_and_a_second_sync_sends_nothing(copy: Path, stub
     second = sync(copy)
     assert second.returncode == 0, second.stderr
     assert "uploaded 0 runs" in second.stdout
+
+    elsewhere = sync(copy, "another")  # where nothing is: so the server is asked
+    assert elsewhere.returncode == 2, elsewhere.stdout
+    assert f"{len(plan_of(copy).runs) + 1} runs can't be uploaded" in elsewhere.stderr
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from sweep.cut_offs import cut_off_text
 from sweep.folder import HASH_KEY
 from sweep.laws import Law
 from sweep.page.evidence import Content, Evidence
+from sweep.quoted import mean_pass_rate
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def contamination_tables(contamination: Content, verdict: Content | None) -> lis
     """Each hit, and the target's numbers without the hits beside those that were forecast; either may be empty."""
     hits = table(("what", "by", "stands in"), contamination_rows(contamination))
     found = (verdict or {}).get("contamination") or {}
-    pairs = (("loss, nats per token", "loss_nats", ".4f"), ("mean pass rate", "pass_rate", ".1%"))
+    pairs = (("loss, nats per token", "loss_nats", ".4f"), (mean_pass_rate(found), "pass_rate", ".1%"))
     rows = [
         (
             name,
