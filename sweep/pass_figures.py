@@ -59,7 +59,7 @@ def _draw_pass_law(
     flops, nats = [run["flops"] / target_flops for run in runs], [run["nats"] for run in runs]
     plot.mark(axes, f"runs-{number}", flops, nats, texts, color=COLOURS["runs"], ms=3.5)
     if judged and judged["measured"] is not None:
-        word = {True: "held", False: "missed", None: "no verdict"}[judged["inside_interval"]]
+        word = {True: "held", False: "missed", None: "no verdict"}[judged["held"]]
         text = f"bucket {number} of the target, measured {judged['measured']:.3f}: {word}"
         plot.mark(axes, f"measured-{number}", [1.0], [judged["measured"]], [text], color=COLOURS["measured"], **STAR)
     log_axis(axes.xaxis, float(x.min()), 1.0)

@@ -102,9 +102,11 @@ class Mirror:
 
     Attributes:
         num_held_at_start: rows that the server held when it was asked; None where none was, or it did not answer.
+        project: the wandb project.
     """
 
     def __init__(self, mode: str, project: str, folder: Path, against: str | None = None, **init: Any) -> None:
+        self.project = project
         self._run: Any = None
         self._num_held = 0  # rows that wandb has got already
         self.num_held_at_start: int | None = None

@@ -45,16 +45,19 @@ def is_witnessed(folder: SweepFolder) -> bool:
 
 
 def witness_seal(folder: SweepFolder, mirror: Mirror) -> dict[str, Any] | None:
-    """Upload the seal, unless the server has confirmed it; returns what it said, None if it did not answer or is not
-    asked (offline: ``sweep.sync`` does it later).
+    """Upload the seal, unless the server has confirmed it in this project; returns what it said the first time, None if
+    it did not answer or is not asked (offline: ``sweep.sync`` does it later).
     """
-    if witness := read_witness(folder):
+    witness = read_witness(folder)
+    if witness and witness["artifact"].split("/")[1] == mirror.project:
         return witness
     seal = read_json(folder.seal)
     metadata = {"seal_sha256": seal[HASH_KEY], "sealed_utc": seal["sealed_utc"], "target": seal["target_run_id"]}
     held = mirror.upload(folder.seal, f"{seal['sweep']}-seal", "seal", metadata)
     if held is None:
         return None
+    if witness:  # in another project, and earlier: that time is worth more
+        return witness
     write_json(witness_path(folder), {"seal_sha256": seal[HASH_KEY], **asdict(held)})
     log.info("seal: held by the wandb server as %s since %s, by its clock", held.artifact, held.created_at)
     return read_witness(folder)

@@ -119,7 +119,7 @@ def test_the_verdict_comes_first_and_says_what_verdict_json_says(judged: SweepFo
     for key in ("prediction", "low", "high", "measured"):
         assert f"{verdict[key]:.4f}" in said
     assert f"{verdict['error']:+.2%}" in said
-    held = [row["inside_interval"] for row in verdict["pass_rates"]].count(True)
+    held = [row["held"] for row in verdict["pass_rates"]].count(True)
     assert f"{held} of 3 forecast buckets held" in said
 
 
@@ -256,7 +256,7 @@ def test_a_missed_forecast_says_why(copy: SweepFolder) -> None:
 
 def test_pass_rates_without_a_verdict_are_counted_apart(copy: SweepFolder) -> None:
     rows = read_json(copy.verdict)["pass_rates"]
-    rows[0]["inside_interval"], rows[1]["inside_interval"], rows[2]["forecastable"] = False, None, False
+    rows[0]["held"], rows[1]["held"], rows[2]["forecastable"] = False, None, False
     said = altered(copy, pass_rates=rows)
     assert said.title == "The forecast of the loss held; pass rates missed in 1 of 2 buckets"
     assert said.sentences[-1].endswith(
@@ -389,6 +389,7 @@ def test_what_stands_in_the_training_data_is_shown_with_the_worse_number(copy: S
     numbers |= {"pass_rate": 0.75, "clean_pass_rate": 0.5, "quoted_pass_rate": 0.5}
     altered(copy, contamination={**verdict["contamination"], **numbers})
     page = page_of(copy)
+    assert "To quote: 9.2500" in " ".join(p.text for p in page.all("p", "verdict"))
     cells = [cell.text for cell in page.all("td", "data")]
     assert cells[-11:-8] == ["T/3", "2 of 9 n-grams, 1 of 3 substrings", "a.py"]
     assert cells[-8:] == [

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sweep.capability import FIT_HALF, forecast_passes
-from sweep.folder import SweepFolder, read_json, write_json
+from sweep.folder import HASH_KEY, SweepFolder, read_json, write_json
 from sweep.run_spec import read_plan
 from sweep.sweep_run import Content, content_of, laws_table, pass_rates_table, show_sweep, sweep_id
 from sweep.tracking import Table
@@ -136,6 +136,18 @@ def test_a_lost_record_of_the_witness_changes_nothing_on_the_server(copy: Path, 
     assert stub.num_sent["seal"] == 2
     assert len(stub.of_kind("seal")) == 1
     assert read_witness(folder) == witnessed
+
+
+def test_a_seal_held_in_another_project_goes_to_this_one_too_and_keeps_the_first_time(
+    copy: Path, stub: WandbStub
+) -> None:
+    folder = SweepFolder(copy)
+    earlier = {"artifact": "me/elsewhere/finished-seal:v0", "created_at": "earlier", "digest": "d"}
+    write_json(witness_path(folder), {"seal_sha256": read_json(folder.seal)[HASH_KEY], **earlier})
+    run(show, str(copy), "online")
+    assert stub.num_sent["seal"] == 1
+    witness = read_witness(folder)
+    assert witness is not None and witness["created_at"] == "earlier"
 
 
 def test_another_seal_is_not_the_one_that_was_witnessed(copy: Path) -> None:

@@ -42,6 +42,9 @@ def _judged(verdict: Content) -> Headline:
         sentences.append(f"The target is in another phase than the ladder, {verdict['phase']}; a law holds within one.")
     if verdict["pass_rates"]:
         sentences.append(_pass_rates(verdict["pass_rates"]))
+    quoted = verdict["contamination"]["quoted_loss_nats"]
+    if quoted != measured:
+        sentences.append(f"To quote: {quoted:.4f}, the loss without what stands in the training data; it is the worse.")
     numbers = [
         ("predicted", f"{verdict['prediction']:.4f}"),
         (f"{verdict['level']:.0%} interval", f"{low:.4f} to {high:.4f}"),
@@ -54,13 +57,13 @@ def _judged(verdict: Content) -> Headline:
 
 
 def _missed_buckets(verdict: Content) -> str:
-    forecast = [row["inside_interval"] for row in verdict["pass_rates"] or [] if row["forecastable"]]
+    forecast = [row["held"] for row in verdict["pass_rates"] or [] if row["forecastable"]]
     missed = forecast.count(False)
     return f"; pass rates missed in {missed} of {len(forecast)} buckets" if missed else ""
 
 
 def _pass_rates(rows: list[dict[str, Any]]) -> str:
-    forecast = [row["inside_interval"] for row in rows if row["forecastable"]]
+    forecast = [row["held"] for row in rows if row["forecastable"]]
     if not forecast:
         return f"Pass rates: none of the {len(rows)} buckets could be forecast."
     parts = [f"{forecast.count(True)} of {len(forecast)} forecast buckets held"]

@@ -148,7 +148,7 @@ def buckets_table(capability: Content, verdict: Content | None) -> Table:
                 number(bucket["prediction"], ".3f") or "not forecastable",
                 f"{bucket['low']:.3f} to {bucket['high']:.3f}" if bucket["forecastable"] else "",
                 number(row.get("measured"), ".3f") + unsolved,
-                words[row.get("inside_interval")],
+                words[row.get("held")],
                 number(bucket["pass_rate_prediction"], ".1%"),
                 f"{bucket['pass_rate_low']:.1%} to {bucket['pass_rate_high']:.1%}" if bucket["forecastable"] else "",
                 number(row.get("pass_rate_measured"), ".1%"),
@@ -225,7 +225,7 @@ def seal_facts(seal: Content, verdict: Content | None) -> list[tuple[str, str]]:
             f" the largest has {cut_off['largest_fitted_flops']:.4g} FLOPs",
         ),
         ("assumes", f"the target is in the ladder's phase: {seal['phase_assumed']}"),
-        ("would be falsified by", seal["falsified_by"]),
+        ("would be falsified", "; ".join(f"if {sentence}" for sentence in seal["falsified_by"])),
         ("code", f"commit {code['commit'] or 'unknown'}, hash {code['sha256'][:16]}"),
         ("libraries", ", ".join(f"{name} {version}" for name, version in seal["libraries"].items())),
     ]
