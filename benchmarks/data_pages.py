@@ -27,6 +27,6 @@ def loader_overhead(result: dict[str, Any]) -> str:
 def corpus_memory(result: dict[str, Any]) -> str:
     return (
         f"{result['bytes'] / 1e9:.1f} GB of synthetic text, {result['documents']:,} documents, {result['workers']}"
-        f" worker: {result['tokens']:,} tokens in {result['seconds'] / 60:.0f} minutes, at most"
+        f" workers: {result['tokens']:,} tokens in {result['seconds'] / 60:.0f} minutes, at most"
         f" {result['peak_memory_bytes'] / 1e9:.2f} GB of memory (limit {result['limit_bytes'] / 1e9:g} GB)."
     )
