@@ -192,12 +192,22 @@ def test_what_somebody_cancels_stays_cancelled_and_a_launch_goes_on(
     assert on(cluster, "sweep.cancel", str(sweep)).stdout.startswith("no job of ")
 
     script = ["--array=0", f"--output={tmp_path}/by-hand", "slurm/runs.sbatch", sys.executable, str(sweep), "1"]
-    cluster.run("sbatch", f"--chdir={tiny.ROOT}", script[0], script[1], str(tiny.ROOT / script[2]), *script[3:])
-    until(lambda: status(cluster, sweep)["queue"]["states"].get("runs running") == 1)
+    by_hand = cluster.run(
+        "sbatch", "--parsable", f"--chdir={tiny.ROOT}", script[0], script[1], str(tiny.ROOT / script[2]), *script[3:]
+    )
+    until(lambda: read_json(sweep / "slurm" / "1-0.json")["element"] == f"{by_hand.strip()}_0")
+    trainings = [pid for pid in cluster.processes() if is_job(pid)]
+    for pid in trainings:  # else it may be done before the next launch asks
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+    assert status(cluster, sweep)["queue"]["states"].get("runs running") == 1
     on_this_machine = tiny.overrides(tmp_path, "finished", f"machine.cache_dir={base}/cache")
     refused = on(cluster, "sweep.launch", *on_this_machine)
     assert refused.returncode == 2
     assert "jobs of" in refused.stderr
+    for pid in trainings:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
     assert on(cluster, "sweep.cancel", str(sweep)).stdout.startswith("cancelled: ")
     assert queued(cluster) == []  # it has waited for them
     assert launch(cluster, tmp_path, base / "cache").returncode == 0
