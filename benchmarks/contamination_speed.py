@@ -46,8 +46,8 @@ def parts(corpus: Corpus, problems: list[Problem]) -> dict[str, float]:
     grams = {name: GramSearch(texts, SEARCH.ngram_words) for name, texts in (("p", examples), ("h", held_out))}
     characters = SubstringSearch(substrings, length, only_characters)
     near = NearDuplicateSearch(shingles_of(words_of(joined), len(held_out)), SEARCH.similarity)
-    stream, text = corpus.stream("train"), token_text(corpus.tokenizer(), 0)
-    ends = document_ends(stream, 0)
+    stream, text = corpus.stream("train"), token_text(corpus.tokenizer(), corpus.end_token)
+    ends = document_ends(stream, corpus.end_token)
     seconds = dict.fromkeys(
         ("text of tokens", "words", "13-grams of problems", "13-grams of held-out text", "substrings", "MinHash"), 0.0
     )
@@ -77,7 +77,7 @@ def plain_python(corpus: Corpus, problems: list[Problem]) -> dict[str, float]:
         return {tuple(words[start : start + 13]) for start in range(len(words) - 12)}
 
     wanted = set().union(*(grams(problem.prompt + str(problem.canonical_solution)) for problem in problems))
-    stream, text = corpus.stream("train"), token_text(corpus.tokenizer(), 0)
+    stream, text = corpus.stream("train"), token_text(corpus.tokenizer(), corpus.end_token)
     documents = text.decode(stream[: PLAIN_BYTES // 2]).split(END_OF_DOCUMENT)[:-1]
     num_bytes, start = sum(map(len, documents)), time.process_time()
     found = sum(bool(wanted & grams(document.decode())) for document in documents)

@@ -19,8 +19,6 @@ from sweep.folder import CorruptFile, SweepFolder, open_sweep, read_json, sha256
 from sweep.provenance import utc_now
 from sweep.run_spec import read_plan
 
-_ALONGSIDE = ("contamination.json",)  # what is published where a sweep has it
-
 
 def publish(sweep: SweepFolder, forecasts: Path) -> Path:
     """Copy the sweep's forecast, as far as it has come, into ``forecasts``; returns its folder there.
@@ -73,7 +71,6 @@ def _files(sweep: SweepFolder, seal: dict[str, Any]) -> list[str]:
     paths = [
         *(sweep.path / name for name in seal["files"]),
         sweep.seal,
-        *(sweep.path / name for name in _ALONGSIDE),
         *(sweep.run(run_id).eval for run_id in seal["runs"]),
     ]
     if target.eval.exists() and sweep.verdict.exists():

@@ -94,11 +94,7 @@ def _is_made_for(key: dict[str, Any], folder: SweepFolder) -> bool:
 
 
 def find_hits(corpus: Corpus, problems: Sequence[Problem], is_micro: bool, num_processes: int = 1) -> dict[str, Any]:
-    """Rows of all problems and of the held-out documents that are hit; the same for any number of processes.
-
-    Raises:
-        SweepError: the corpus' vocabulary is not byte-level, so its text can't be read back.
-    """
+    """Rows of all problems and of the held-out documents that are hit; the same for any number of processes."""
     held_out = documents_of(corpus, "held_out")
     # Each with a generator of its own: what is held out is cut the same way whatever problems there are.
     prompts = _Substrings([problem.prompt.encode() for problem in problems])

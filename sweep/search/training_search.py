@@ -69,11 +69,7 @@ def documents_of(corpus: Corpus, split: str) -> list[bytes]:
 
 
 def search_training(corpus: Corpus, wanted: Sequence[Wanted], settings: Settings, num_processes: int) -> list[Found]:
-    """Look for everything that is wanted in all training documents; one result for each of ``wanted``.
-
-    Raises:
-        SweepError: the vocabulary is not byte-level.
-    """
+    """Look for everything that is wanted in all training documents; one result for each of ``wanted``."""
     ends = document_ends(corpus.stream("train"), corpus.end_token)
     num_parts = max(1, min(num_processes, int(ends[-1]) // _MIN_TOKENS_PER_PROCESS))
     bounds = [0, *np.searchsorted(ends, ends[-1] * np.arange(1, num_parts) / num_parts).tolist(), len(ends)]
