@@ -68,7 +68,7 @@ class WandbStub(StubServer):
 
     def answer(self, operation: str, values: dict[str, Any]) -> dict[str, Any]:
         """The data of a GraphQL answer; empty for an operation that nothing depends on."""
-        project = {"name": "p", "entity": {"name": "me"}}
+        project = {"name": values.get("project"), "entity": {"name": "me"}}
         if operation == "Viewer":
             return {"viewer": {"id": "1", "entity": "me", "username": "me", "flags": "{}", "teams": {"edges": []}}}
         if operation == "ServerFeaturesQuery":
