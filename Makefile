@@ -21,7 +21,7 @@ test-slow: .venv/ready
 	$(MAKE) --jobs=2 --output-sync test-slow-waiting test-slow-others
 
 test-slow-waiting:
-	$(BIN)/python -m pytest -m slow --durations=10 $(WAITING_TESTS)
+	$(PYTEST) -m slow --durations=10 $(WAITING_TESTS)
 
 test-slow-others:
 	$(PYTEST) -m slow --durations=10 $(WAITING_TESTS:%=--ignore=%)

@@ -1,5 +1,6 @@
 """A tiny sweep on the tests' own Slurm: launched as a user does, and asked how it goes."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -43,3 +44,10 @@ def queued(cluster: SlurmCluster) -> list[str]:
 
 def logs(sweep: Path) -> str:
     return "\n".join(f"{path.name}: {path.read_text()}" for path in sorted((sweep / "slurm" / "logs").glob("*")))
+
+
+def is_job(pid: int) -> bool:
+    """Whether a process is the Python of a job or one of its workers."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[1:3] == [b"-m", b"sweep.job"]
+    return False

@@ -1,4 +1,4 @@
-"""The Slurm of the tests is one, and ends without a trace; what it does to jobs is in test_slurm.py."""
+"""The Slurm of the tests is one, and ends without a trace; what it does to jobs is in test_slurm_faults.py."""
 
 import re
 import tempfile
