@@ -24,6 +24,7 @@ from sweep.data_spec import SourceSpec
 from sweep.errors import SweepError, run_main
 from sweep.spec import SlurmSpec, SweepSpec
 
+_INSIDE_NULL = "Unexpected type for root"  # what OmegaConf asserts where a key is set inside of null
 _EXPECTED = "keys and values of configs/ (python -m sweep.launch --cfg job prints them all)"
 
 ConfigStore.instance().store(name="schema", node=SweepSpec)
@@ -49,6 +50,14 @@ def compose() -> SweepSpec | None:
         keep()
     except (HydraException, OmegaConfBaseException) as error:
         raise _explain(error) from error
+    except AssertionError as error:
+        if _INSIDE_NULL not in str(error):
+            raise
+        raise SweepError(
+            "a key inside a group that is null was set, such as machine.slurm.partition on a local machine",
+            _EXPECTED,
+            "choose the group first (machine=slurm, capability=micro), or leave the key out",
+        ) from error
     return composed[0] if composed else None
 
 

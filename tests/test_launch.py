@@ -80,6 +80,7 @@ def test_a_target_that_was_seen_before_is_no_forecast(base: Path, finished: Path
         ("+data.sources.0.flters.license=[mit]", "sources.0.flters is no setting", "mean data.sources.0.filters"),
         ("data.sources.0.path=[x]", "'path'", "did you mean data.sources.0.paths"),
         ("machine.cache_dir=/proc/nowhere", "can't be prepared in /proc/nowhere", "set machine.cache_dir"),
+        ("machine.slurm.partition=gpu", "inside a group that is null", "machine=slurm"),
         ("grid.target_flops=abc", "abc", "correct the name or the value"),
         ("experiment=nothing", "experiment/nothing", "configs/"),
         ("grid.target_flops=1e8", "grid.target_flops is 1e+08", "raise grid.target_flops"),
