@@ -36,8 +36,11 @@ def seen_before(plan: Plan, folder: SweepFolder) -> list[str]:
     return here + [str(run.path.parent.parent) for run in elsewhere]
 
 
-def seal_sweep(folder: SweepFolder) -> dict[str, Any]:
+def seal_sweep(folder: SweepFolder, thorough: bool = True) -> dict[str, Any]:
     """Write seal.json and return it.
+
+    ``thorough``: the bootstraps of pass rates are made again too, as ``sweep.verify`` means it. A launch has made them
+    just before and need not.
 
     Raises:
         SweepError: there is a seal already; the target has been started; records, fit and runs disagree; a run is
@@ -75,7 +78,7 @@ def seal_sweep(folder: SweepFolder) -> dict[str, Any]:
         refits = refit_loss(fit, plan, records)
         spec = capability_of(plan)
         if spec is not None and passes is not None:
-            refits += refit_passes(pass_rates, plan, spec, passes, thorough=True)
+            refits += refit_passes(pass_rates, plan, spec, passes, thorough)
         wrong = [f"does not follow: {line}" for refit in refits for line in refit.differences]
     if wrong:
         raise SweepError(
