@@ -12,7 +12,7 @@ TEST_WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(TEST_WORKERS) --dist=loadfile
 
 test: .venv/ready
-	$(PYTEST) -m "not slow"
+	$(PYTEST) --durations=10 -m "not slow"
 
 # What mostly waits, for Slurm or a server, goes beside the others.
 WAITING_TESTS := $(wildcard tests/test_slurm*.py) tests/test_sync.py

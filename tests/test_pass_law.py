@@ -111,10 +111,10 @@ def test_unbiased_and_covered_in_many_worlds(world: World) -> None:
 
 @pytest.mark.slow
 def test_where_laws_stray_as_expected_the_interval_holds_as_often_as_it_says() -> None:
-    """The coverage's standard error is 3 %; three of them are allowed on either side."""
-    likelihood, _, inside = over_truth(replace(REPORTED, walk_sd=0.11), range(100), 150)
+    """The coverage's standard error is 4 %; two of them are allowed on either side."""
+    likelihood, _, inside = over_truth(replace(REPORTED, walk_sd=0.11), range(60), 150)
     assert np.median(likelihood) == pytest.approx(1, abs=0.15)
-    assert 0.81 <= inside <= 0.99
+    assert 0.82 <= inside <= 0.98
 
 
 # ---- what is in a result ----------------------------------------------------------------------
