@@ -6,7 +6,11 @@ Between the runs' own ``counts.json`` (written while they are sampled, ``sweep/s
 
 import functools
 import math
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ from scipy.stats import norm
 from sweep.buckets import make_buckets
 from sweep.errors import SweepError
 from sweep.folder import HASH_KEY, SweepFolder, read_json
+from sweep.humaneval.guard import die_with_parent
 from sweep.humaneval.problems import Problem, problems_sha256, read_problems
 from sweep.pass_counts import PassCounts
 from sweep.pass_forecast import point_nats
@@ -172,13 +177,26 @@ def forecast_passes(plan: Plan, spec: CapabilitySpec, passes: dict[str, Any]) ->
     A result without buckets has a reason: too few runs or problems to sort. ``cut_offs`` holds the same for the further
     cut-offs, in short: each sorts the problems anew, since its runs are all that it may know.
     """
-    return {
-        **_forecast_under(spec.max_flops_fraction, plan, spec, passes),
-        "cut_offs": [sealed_part(_forecast_under(each, plan, spec, passes)) for each in spec.more_cut_offs],
-    }
+    fractions = (spec.max_flops_fraction, *spec.more_cut_offs)
+    parts = [_sorted_under(fraction, plan, spec, passes) for fraction in fractions]
+    laws = iter(_pass_laws(plan, [(counts, tasks) for _, counts, buckets in parts for tasks in buckets]))
+    main, *further = (
+        {
+            **found,
+            "buckets": [
+                {"bucket": number, "tasks": list(tasks), **prediction(law), **law.as_json()}
+                for number, (tasks, law) in enumerate(zip(buckets, islice(laws, len(buckets)), strict=True), 1)
+            ],
+        }
+        for found, _, buckets in parts
+    )
+    return {**main, "cut_offs": [sealed_part(found) for found in further]}
 
 
-def _forecast_under(fraction: float, plan: Plan, spec: CapabilitySpec, passes: dict[str, Any]) -> dict[str, Any]:
+def _sorted_under(
+    fraction: float, plan: Plan, spec: CapabilitySpec, passes: dict[str, Any]
+) -> tuple[dict[str, Any], PassCounts, tuple[tuple[str, ...], ...]]:
+    """What is known under a cut-off before any law is fitted, its counts, and the problems of its buckets."""
     counts = pass_counts(plan, passes).up_to(fraction * plan.target.flops)
     found: dict[str, Any] = {
         "problems": spec.problems,
@@ -189,7 +207,6 @@ def _forecast_under(fraction: float, plan: Plan, spec: CapabilitySpec, passes: d
             "largest_fitted_flops": float(counts.flops_R.max(initial=0.0)),
         },
         "runs": list(counts.run_ids),
-        "buckets": [],
         "left_out": {},
         "no_buckets_because": "",
         "canonical_nats": {run_id: canonical_mean(row["problems"]) for run_id, row in passes["runs"].items()},
@@ -197,15 +214,21 @@ def _forecast_under(fraction: float, plan: Plan, spec: CapabilitySpec, passes: d
     try:
         buckets = make_buckets(counts, BUCKET_HALF, spec.num_buckets, spec.hardest_left_out)
     except SweepError as error:
-        return found | {"no_buckets_because": error.args[0]}
-    laws = [pass_law(counts, tasks, plan.target.flops, plan.fit.level, FIT_HALF) for tasks in buckets.tasks]
-    return found | {
-        "left_out": buckets.left_out,
-        "buckets": [
-            {"bucket": number, "tasks": list(tasks), **prediction(law), **law.as_json()}
-            for number, (tasks, law) in enumerate(zip(buckets.tasks, laws, strict=True), 1)
-        ],
-    }
+        return found | {"no_buckets_because": error.args[0]}, counts, ()
+    return found | {"left_out": buckets.left_out}, counts, buckets.tasks
+
+
+def _pass_laws(plan: Plan, wanted: list[tuple[PassCounts, tuple[str, ...]]]) -> list[PassLaw]:
+    """The law of each bucket, a process for each: their bootstraps take minutes and know nothing of one another."""
+    if not wanted:
+        return []
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(min(len(wanted), os.cpu_count() or 1), fork, initializer=die_with_parent) as pool:
+        laws = [
+            pool.submit(pass_law, counts, tasks, plan.target.flops, plan.fit.level, FIT_HALF)
+            for counts, tasks in wanted
+        ]
+        return [law.result() for law in laws]
 
 
 def point_forecasts(

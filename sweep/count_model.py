@@ -255,11 +255,14 @@ def _solve(eta_BPR: Array, gradient_BPR: Array, curvature_BPR: Array, shared_RG:
     sum_BPR = (shared_BG @ shared_RG.T)[:, None] + problem_BPQ @ row_RQ.T
     cell_BPR = cell_variance * (response_BPR - weight_BPR * sum_BPR)
 
-    # Variance of a cell's sum of effects: of the problem's given the shared ones, and of those with what follows them.
-    left_BKG = (shared_RG - row_RQ @ follow_BPQG).reshape(num_batch, -1, size)
-    of_shared_BPR = ((left_BKG @ covariance_BGG) * left_BKG).sum(axis=2).reshape(eta_BPR.shape)
-    sum_variance_BPR = of_shared_BPR + ((row_RQ @ given_BPQQ) * row_RQ).sum(axis=3)
-    follow_variance_BPQ = ((follow_BPQG @ covariance_BGG[:, None]) * follow_BPQG).sum(axis=3)
+    # Variance of a cell's sum of effects: of the problem's given the shared ones, and of those with what follows them,
+    # s' V s - 2 s' V F' r + r' F V F' r for the run's rows s and r and the problem's F.
+    spread_BPQG = (follow_BFG @ covariance_BGG).reshape(follow_BPQG.shape)
+    of_follow_BPQQ = spread_BPQG @ follow_BPQG.transpose(0, 1, 3, 2)
+    of_shared_BR = ((shared_RG @ covariance_BGG) * shared_RG).sum(axis=2)
+    between_BPR = ((spread_BPQG @ shared_RG.T) * row_RQ.T).sum(axis=2)
+    of_problem_BPR = ((row_RQ @ (given_BPQQ + of_follow_BPQQ)) * row_RQ).sum(axis=3)
+    sum_variance_BPR = of_shared_BR[:, None] - 2 * between_BPR + of_problem_BPR
     return _Solution(
         eta_BPR=sum_BPR + cell_BPR,
         variance_BPR=cell_variance / shrink_BPR + sum_variance_BPR / shrink_BPR**2,
@@ -267,7 +270,7 @@ def _solve(eta_BPR: Array, gradient_BPR: Array, curvature_BPR: Array, shared_RG:
         shared_covariance_BGG=covariance_BGG,
         problem_BPQ=problem_BPQ,
         problem_given_shared_BPQQ=given_BPQQ,
-        problem_variance_BPQ=np.diagonal(given_BPQQ, axis1=2, axis2=3) + follow_variance_BPQ,
+        problem_variance_BPQ=np.diagonal(given_BPQQ + of_follow_BPQQ, axis1=2, axis2=3),
         cell_BPR=cell_BPR,
         cell_precision_B=(weight_BPR - weight_BPR**2 * sum_variance_BPR).sum(axis=(1, 2)),
     )
