@@ -52,7 +52,7 @@ def _row(used: list[Record], fraction: float, plan: Plan) -> dict[str, Any]:
     except FitError as error:
         return row | {"not_forecastable_because": [str(error)]}
     phase = phase_of(below, plan.fit.copying_nats)
-    reasons = [*too_wide(found), *(["these runs straddle a phase change"] if phase["straddles"] else [])]
+    reasons = [*too_wide(found), *phase["not_one_phase_because"]]
     return row | {
         **{name: getattr(found, name) for name in NUMBERS},
         "phase": phase["phase"],

@@ -275,9 +275,9 @@ def fit_sweep(plan: Plan, records: list[Record], passes: dict[str, Any] | None =
     warnings += _below_straight(used, plan.config.get("model", {}).get("straight_from_flops", 0.0))
     if len({record.code_sha256 for record in used}) > 1:
         warnings.append("the runs were trained by different versions of the code")
-    if phase["straddles"]:
+    if phase["not_one_phase_because"]:
         result["forecastable"] = False
-        result["not_forecastable_because"].append("the ladder straddles a phase change")
+        result["not_forecastable_because"] += phase["not_one_phase_because"]
     return {
         **result,
         "warnings": warnings,

@@ -1,12 +1,17 @@
-"""Which phase a ladder is in: does every model of it copy from its context, or only some?
+"""Which phase a ladder is in: does every model of it copy from its context, or only some; and is copying formed?
 
 A law holds between points of one phase. Where copying sets in between the ladder and the target,
-a straight law and its interval are both wrong, and no residual shows it (docs/science.md).
+a straight law and its interval are both wrong, and no residual shows it. Where every model copies, but most of what the
+loss falls by is copying getting better, the ladder measures that and not the law (docs/science.md).
 """
 
 from typing import Any
 
+import numpy as np
+
 from sweep.records import Record
+
+FORMING_SHARE = 0.5  # of the loss's fall; with more of it on repeated tokens, copying still forms (docs/LOG.md)
 
 
 def phase_name(copy_score_nats: float, copying_nats: float) -> str:
@@ -14,13 +19,18 @@ def phase_name(copy_score_nats: float, copying_nats: float) -> str:
 
 
 def phase_of(records: list[Record], copying_nats: float) -> dict[str, Any]:
-    """The phase of the fitted runs: ``phase`` (of the largest budget), ``straddles``, scores and warnings."""
+    """The phase of the fitted runs: ``phase`` (of the largest budget), scores, why they are not one phase, warnings.
+
+    ``not_one_phase_because`` has a reason not to forecast for each thing that is wrong.
+    """
     scores = {record.run_id: record.copy_score_nats for record in records if record.copy_score_nats is not None}
     copying = [run_id for run_id, score in scores.items() if phase_name(score, copying_nats) == "copying"]
     not_copying = [run_id for run_id in scores if run_id not in copying]
     straddles = bool(copying and not_copying)
-    warnings = []
+    share = copying_share(records)
+    warnings, reasons = [], []
     if straddles:
+        reasons.append("these runs straddle a phase change")
         warnings.append(
             f"PHASE CHANGE INSIDE THE LADDER: {len(copying)} runs copy from their context (copy score at least"
             f" {copying_nats:g} nats), {len(not_copying)} do not ({', '.join(not_copying)}); one law does not"
@@ -31,11 +41,38 @@ def phase_of(records: list[Record], copying_nats: float) -> dict[str, Any]:
             "NO RUN OF THE LADDER COPIES FROM ITS CONTEXT: a target that does will be far below"
             " the forecast and its interval"
         )
+    if share is not None and share > FORMING_SHARE:
+        reasons.append(
+            f"copying still forms in these runs: {share:.0%} of what their loss falls by is on tokens that repeat"
+            f" (more than {FORMING_SHARE:.0%}), so they do not show the law yet; larger budgets would"
+        )
     largest = max((record for record in records if record.run_id in scores), key=lambda record: record.flops)
     return {
         "phase": phase_name(scores[largest.run_id], copying_nats),
         "copying_nats": copying_nats,
         "straddles": straddles,
+        "copying_share": share,
+        "not_one_phase_because": reasons,
         "copy_score_nats": scores,
         "warnings": warnings,
     }
+
+
+def copying_share(records: list[Record]) -> float | None:
+    """Of what the loss falls by over the upper half of the budgets, the share on tokens that repeat in their window.
+
+    Both falls are slopes of straight lines in the logarithm of compute. None where the parts of the loss were not
+    measured or the loss does not fall.
+    """
+    budgets = sorted({record.budget_flops for record in records})
+    rows = [
+        (np.log(record.flops), record.loss_nats, record.loss_repeated_nats, record.loss_new_nats)
+        for record in records
+        if record.budget_flops >= budgets[len(budgets) // 2] and record.loss_repeated_nats is not None
+    ]
+    log_flops, loss, repeated, new = np.array(rows, dtype=float).reshape(-1, 4).T
+    if len(set(log_flops)) < 2 or not np.all(new > repeated):
+        return None
+    of_repeated = repeated * (new - loss) / (new - repeated)  # what repeated tokens add to the loss of all
+    fall, fall_of_repeated = (-np.polyfit(log_flops, each, 1)[0] for each in (loss, of_repeated))
+    return float(fall_of_repeated / fall) if fall > 0 else None

@@ -5,15 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sweep.errors import SweepError
 from sweep.fit import fit_folder, fit_sweep, fit_table
 from sweep.folder import SweepFolder, read_json, write_json
-from sweep.phase import phase_of
-from sweep.records import write_records
+from sweep.phase import copying_share, phase_of
+from sweep.records import Record, write_records
 from sweep.table import read_table
 from tests.planted import (
+    BUDGETS,
     TARGET,
     diverged,
     ladder,
@@ -87,6 +89,41 @@ def test_a_ladder_that_begins_below_the_straight_part_is_warned_of() -> None:
 def test_phase_is_that_of_the_largest_run_whatever_the_order() -> None:
     records = with_copy_scores([2.0] * 10 + [0.2] * 2)
     assert phase_of(records, 1.0)["phase"] == phase_of(records[::-1], 1.0)["phase"] == "not copying"
+
+
+def with_parts(repeated_per_fold: float, new_per_fold: float, kink: float = 0.0) -> list[Record]:
+    """The ladder, a fifth of its tokens repeated: falls in nats per e-fold; repeated ones begin ``kink`` higher."""
+    records = []
+    for run in ladder():
+        folds = float(np.log(run.flops / BUDGETS[3]))
+        repeated, new = 2 - repeated_per_fold * folds + kink * (folds < 0), 5 - new_per_fold * folds
+        loss = 0.2 * repeated + 0.8 * new
+        records.append(replace(run, loss_nats=loss, loss_repeated_nats=repeated, loss_new_nats=new))
+    return records
+
+
+def test_the_copying_share_is_that_of_the_repeated_tokens_fall_over_the_upper_half() -> None:
+    """By hand: 0.2 * 1.0 of 0.2 * 1.0 + 0.8 * 0.2 nats per e-fold, whatever the lower half does."""
+    for kink in (0.0, 0.4):
+        assert copying_share(with_parts(1.0, 0.2, kink)) == pytest.approx(0.2 / 0.36)
+    assert copying_share(with_parts(0.0, 0.3)) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_where_the_parts_of_the_loss_are_not_known_there_is_no_share() -> None:
+    rising, equal = (
+        with_parts(-1.0, -0.2),
+        [replace(run, loss_repeated_nats=run.loss_new_nats) for run in with_parts(1, 1)],
+    )
+    for records in (ladder(), rising, equal):
+        assert copying_share(records) is None
+
+
+def test_a_ladder_on_which_copying_still_forms_is_not_forecastable() -> None:
+    """Every run copies; it is what their loss falls by that speaks against them. A little less of it does not."""
+    forming, formed = fit_sweep(plan(), with_parts(1.0, 0.2)), fit_sweep(plan(), with_parts(0.7, 0.2))
+    assert not forming["phase"]["straddles"] and not forming["forecastable"]
+    assert any("copying still forms" in reason and "56%" in reason for reason in forming["not_forecastable_because"])
+    assert formed["forecastable"] and formed["phase"]["copying_share"] < 0.5
 
 
 @pytest.mark.parametrize(("threshold", "straddles"), [(0.5, False), (1.5, False), (1.0, True)])
