@@ -8,7 +8,9 @@ import functools
 import math
 import multiprocessing
 import os
+import signal
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, fields
 from itertools import islice
 from pathlib import Path
@@ -219,16 +221,36 @@ def _sorted_under(
 
 
 def _pass_laws(plan: Plan, wanted: list[tuple[PassCounts, tuple[str, ...]]]) -> list[PassLaw]:
-    """The law of each bucket, a process for each: their bootstraps take minutes and know nothing of one another."""
+    """The law of each bucket, a process for each: their bootstraps take long and know nothing of one another.
+
+    Raises:
+        SweepError: one of them was killed.
+    """
     if not wanted:
         return []
+    number = min(len(wanted), len(os.sched_getaffinity(0)))  # of a cluster's node a job may have one core
     fork = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(min(len(wanted), os.cpu_count() or 1), fork, initializer=die_with_parent) as pool:
+    with ProcessPoolExecutor(number, fork, initializer=_end_with_parent) as pool:
         laws = [
             pool.submit(pass_law, counts, tasks, plan.target.flops, plan.fit.level, FIT_HALF)
             for counts, tasks in wanted
         ]
-        return [law.result() for law in laws]
+        try:
+            return [law.result() for law in laws]
+        except BrokenProcessPool as error:
+            raise SweepError(
+                "a process that fitted pass rates was killed",
+                f"memory for {number} of them at a time (a kernel that is out of it kills without a word)",
+                "launch again: what is done is kept; under taskset -c 0 they are fitted one after the other",
+            ) from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # none of those that wait is begun
+            raise
+
+
+def _end_with_parent() -> None:
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches all: the parent speaks for them
 
 
 def point_forecasts(

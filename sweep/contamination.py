@@ -15,8 +15,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sweep.errors import SweepError, run_main
-from sweep.folder import CorruptFile, SweepFolder, open_sweep, read_json, sha256_of
+from sweep.errors import CorruptFile, SweepError, run_main
+from sweep.folder import SweepFolder, open_sweep, read_json, sha256_of
 
 
 def read_contamination(folder: SweepFolder) -> dict[str, Any] | None:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.errors import SweepError
-from sweep.folder import CorruptFile, read_json, sha256_of_file
+from sweep.errors import CorruptFile, SweepError
+from sweep.folder import read_json, sha256_of_file
 from sweep.mixture import Mixture, windows_of_parts
 
 FORMAT = 3  # of the cache; raise it when other tokens would be made from the same documents, or other files written

@@ -9,7 +9,7 @@ from typing import Any
 from sweep.forecast import forecast, too_wide
 from sweep.ladder import make_ladder
 from sweep.laws import FitError
-from sweep.phase import phase_of
+from sweep.phase import NOT_ONE_PHASE, phase_of
 from sweep.records import Record, as_table
 from sweep.run_spec import Plan
 from sweep.spec import MIN_BUDGETS
@@ -52,7 +52,7 @@ def _row(used: list[Record], fraction: float, plan: Plan) -> dict[str, Any]:
     except FitError as error:
         return row | {"not_forecastable_because": [str(error)]}
     phase = phase_of(below, plan.fit.copying_nats)
-    reasons = [*too_wide(found), *phase["not_one_phase_because"]]
+    reasons = [*too_wide(found), *phase[NOT_ONE_PHASE]]
     return row | {
         **{name: getattr(found, name) for name in NUMBERS},
         "phase": phase["phase"],

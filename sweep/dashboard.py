@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from sweep.capability import capability_of
-from sweep.errors import SweepError, run_main
-from sweep.folder import HASH_KEY, CorruptFile, SweepFolder, open_sweep, read_json, set_aside, write_json
+from sweep.errors import CorruptFile, SweepError, run_main
+from sweep.folder import HASH_KEY, SweepFolder, open_sweep, read_json, set_aside, write_json
 from sweep.run_spec import Plan, read_plan
 from sweep.status import run_rows
 from sweep.sync import project_of

@@ -38,8 +38,8 @@ from sweep.corpora.spool import Shard, encode_shard, hash_lines, left_out, lines
 from sweep.corpora.tokenizer import load_tokenizer, stream_dtype, tokenizer_path, train_tokenizer
 from sweep.corpus import FORMAT, Corpus, read_corpus
 from sweep.data_spec import TRAINED, DataSpec, check_data, mixture_weights
-from sweep.errors import SweepError
-from sweep.folder import CorruptFile, locked, set_aside, sha256_of, sha256_of_file, write_whole
+from sweep.errors import CorruptFile, SweepError
+from sweep.folder import locked, set_aside, sha256_of, sha256_of_file, write_whole
 from sweep.humaneval.guard import die_with_parent
 from sweep.micro.documents import lexicon_sha256
 from sweep.progress import Steps

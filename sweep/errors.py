@@ -1,4 +1,4 @@
-"""The one exception that users see: what was found, what was expected, what to do."""
+"""What users see of an error: what was found, what was expected, what to do."""
 
 import os
 import sys
@@ -16,12 +16,20 @@ class SweepError(Exception):
         return f"{found}\n  expected: {expected}\n  to do:    {todo}"
 
 
+class CorruptFile(Exception):
+    """A file that exists but cannot be what its writer wrote; ``str`` says which and why."""
+
+
 def run_main(main: Callable[[], int]) -> None:
-    """Run a command's ``main``; a ``SweepError`` becomes a message on stderr and exit status 2, Ctrl-C one and 130."""
+    """Run a command's ``main``; an error with words becomes these on stderr and exit status 2, Ctrl-C one and 130."""
     try:
         sys.exit(main())
     except SweepError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except CorruptFile as error:  # where no stage knows better
+        restore = "restore it from a copy; before the seal it can be removed and the sweep launched again"
+        print(f"error: {SweepError(str(error), 'files as they were written', restore)}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # whoever read the output (head, a pager) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

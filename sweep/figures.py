@@ -36,7 +36,7 @@ def draw_forecast(records: list[Record], fit: dict[str, Any], verdict: dict[str,
     hollow = {"color": COLOURS["target"], "mfc": COLOURS["paper"]}
     plot.mark(axes, "prediction", [1.0], [fit["prediction"]], texts, ms=6, label=label, **hollow)
     if verdict is not None and verdict["status"] == "judged":
-        word = "held" if verdict["held"] else "missed"
+        word = {True: "held", False: "missed", None: "not forecast"}[verdict["held"]]
         text = f"measured {verdict['measured']:.3f}: {word}, {verdict['error']:+.1%} off"
         texts, green = [f"the target, {text}"], COLOURS["measured"]
         plot.mark(axes, "measured", [1.0], [verdict["measured"]], texts, color=green, label=text, **STAR)

@@ -25,7 +25,7 @@ from sweep.forecast import SURFACE_TEXT, Forecast, forecast, mix_of, too_wide
 from sweep.forecast_text import summary
 from sweep.ladder import Ladder, make_ladder
 from sweep.laws import FLOOR_PRIOR, FORMS, FitError, Points, best_law
-from sweep.phase import phase_of
+from sweep.phase import NOT_ONE_PHASE, phase_of
 from sweep.records import Record, as_table, fitted_records, read_records
 from sweep.run_spec import Plan, read_plan
 from sweep.spec import MIN_BUDGETS
@@ -275,9 +275,9 @@ def fit_sweep(plan: Plan, records: list[Record], passes: dict[str, Any] | None =
     warnings += _below_straight(used, plan.config.get("model", {}).get("straight_from_flops", 0.0))
     if len({record.code_sha256 for record in used}) > 1:
         warnings.append("the runs were trained by different versions of the code")
-    if phase["not_one_phase_because"]:
+    if phase[NOT_ONE_PHASE]:
         result["forecastable"] = False
-        result["not_forecastable_because"] += phase["not_one_phase_because"]
+        result["not_forecastable_because"] += phase[NOT_ONE_PHASE]
     return {
         **result,
         "warnings": warnings,

@@ -19,14 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sweep.errors import SweepError
+from sweep.errors import CorruptFile, SweepError
 
 Status = Literal["planned", "running", "done", "diverged", "failed"]
 HASH_KEY = "content_sha256"
-
-
-class CorruptFile(Exception):
-    """A file that exists but cannot be what its writer wrote; ``str`` says which and why."""
 
 
 def sha256_of(value: Any) -> str:

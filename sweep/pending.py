@@ -4,8 +4,8 @@ import logging
 import shutil
 
 from sweep.capability import is_sampled
-from sweep.errors import SweepError
-from sweep.folder import CorruptFile, RunFolder, SweepFolder, read_json, set_aside
+from sweep.errors import CorruptFile, SweepError
+from sweep.folder import RunFolder, SweepFolder, read_json, set_aside
 from sweep.run_spec import PlannedRun
 from sweep.spec import CapabilitySpec
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from sweep.records import Record
 
+NOT_ONE_PHASE = "not_one_phase_because"
 FORMING_SHARE = 0.5  # of the loss's fall; with more of it on repeated tokens, copying still forms (docs/LOG.md)
 
 
@@ -52,7 +53,7 @@ def phase_of(records: list[Record], copying_nats: float) -> dict[str, Any]:
         "copying_nats": copying_nats,
         "straddles": straddles,
         "copying_share": share,
-        "not_one_phase_because": reasons,
+        NOT_ONE_PHASE: reasons,
         "copy_score_nats": scores,
         "warnings": warnings,
     }

@@ -22,9 +22,9 @@ from sweep.corpus import Corpus
 from sweep.cost import cost_table
 from sweep.data import prepare_corpus
 from sweep.devices import check_devices
-from sweep.errors import SweepError
+from sweep.errors import CorruptFile, SweepError
 from sweep.fit import fit_folder
-from sweep.folder import HASH_KEY, CorruptFile, SweepFolder, locked, read_json
+from sweep.folder import HASH_KEY, SweepFolder, locked, read_json
 from sweep.forecast_text import summary as fit_summary
 from sweep.optimum import find_optimum
 from sweep.optimum import summary as optimum_summary

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from sweep.folder import CorruptFile, SweepFolder
+from sweep.errors import CorruptFile
+from sweep.folder import SweepFolder
 from sweep.run_spec import PlannedRun
 
 log = logging.getLogger("sweep")

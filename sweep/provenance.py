@@ -1,10 +1,12 @@
 """Which code and which libraries made a result."""
 
+import ast
 import functools
 import hashlib
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,31 +37,43 @@ def code_sha256() -> str:
 
 def fitting_code() -> dict[str, str]:
     """What decides the numbers of a fit beside its data: a hash of its code, the versions of its libraries."""
-    sources = [(ROOT / path).read_bytes() for path in _fitting_paths()]
+    paths = _fitting_paths(FITTING_CODE)
     versions = {name: importlib.metadata.version(name) for name in _FITTING_LIBRARIES}
-    return {"code_sha256": _hash_of_fitting(sources), **versions}
+    return {"code_sha256": _hash_of_fitting(paths, [(ROOT / path).read_bytes() for path in paths]), **versions}
 
 
 @functools.cache
 def fitting_code_sha256_at(commit: str) -> str | None:
-    """The hash of the fitting code as a commit holds it; None where the commit can't be looked at."""
+    """The hash of the fitting code as a commit holds it, by the commit's own list; None where it can't be looked at."""
+
+    def shown(path: str) -> bytes:
+        command = ["git", "-C", str(ROOT), "show", f"{commit}:{path}"]
+        return subprocess.run(command, check=True, capture_output=True).stdout
+
     try:
-        shown = [
-            subprocess.run(["git", "-C", str(ROOT), "show", f"{commit}:{path}"], check=True, capture_output=True)
-            for path in _fitting_paths()
-        ]
+        paths = _fitting_paths(_listed(shown("sweep/provenance.py")))
+        return _hash_of_fitting(paths, [shown(path) for path in paths])
     except (OSError, subprocess.CalledProcessError):
         return None
-    return _hash_of_fitting([each.stdout for each in shown])
 
 
-def _fitting_paths() -> list[str]:
-    return [f"sweep/{name}.py" for name in FITTING_CODE]
+def _listed(source: bytes) -> list[str]:
+    """The names in the assignment of FITTING_CODE, in their order."""
+    (value,) = (
+        statement.value
+        for statement in ast.parse(source).body
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "FITTING_CODE"
+    )
+    return [part.value for part in ast.walk(value) if isinstance(part, ast.Constant) and isinstance(part.value, str)]
 
 
-def _hash_of_fitting(sources: list[bytes]) -> str:
+def _fitting_paths(names: Iterable[str]) -> list[str]:
+    return [f"sweep/{name}.py" for name in names]
+
+
+def _hash_of_fitting(paths: list[str], sources: list[bytes]) -> str:
     digest = hashlib.sha256()
-    for path, source in zip(_fitting_paths(), sources, strict=True):
+    for path, source in zip(paths, sources, strict=True):
         digest.update(path.encode() + b"\0" + source + b"\0")
     return digest.hexdigest()
 

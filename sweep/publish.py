@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from sweep.claims import has_started
-from sweep.errors import SweepError, run_main
-from sweep.folder import CorruptFile, SweepFolder, open_sweep, read_json, sha256_of_file, write_json
+from sweep.errors import CorruptFile, SweepError, run_main
+from sweep.folder import SweepFolder, open_sweep, read_json, sha256_of_file, write_json
 from sweep.provenance import utc_now
 from sweep.run_spec import read_plan
 
@@ -73,7 +73,7 @@ def _files(sweep: SweepFolder, seal: dict[str, Any]) -> list[str]:
         sweep.seal,
         *(sweep.run(run_id).eval for run_id in seal["runs"]),
     ]
-    if target.eval.exists() and sweep.verdict.exists():
+    if target.train.exists() and sweep.verdict.exists():  # a diverged one was not evaluated
         paths += [target.metrics, target.train, target.eval, target.counts, sweep.verdict]
     return [str(path.relative_to(sweep.path)) for path in dict.fromkeys(paths) if path.exists()]
 

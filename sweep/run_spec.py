@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from models.config import DecoderConfig
 from models.parametrization import Optimizer, Parametrization, parametrize
-from sweep.errors import SweepError
-from sweep.folder import HASH_KEY, CorruptFile, SweepFolder, read_json, sha256_of
+from sweep.errors import CorruptFile, SweepError
+from sweep.folder import HASH_KEY, SweepFolder, read_json, sha256_of
 from sweep.spec import EvaluationSpec, FitSpec
 
 Role = Literal["fit", "target"]

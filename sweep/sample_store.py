@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sweep.folder import CorruptFile, set_aside
+from sweep.errors import CorruptFile
+from sweep.folder import set_aside
 from sweep.humaneval.checker import Verdict
 
 _GZIP = 16 + zlib.MAX_WBITS

@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sweep.errors import SweepError, run_main
-from sweep.folder import CorruptFile, RunFolder, SweepFolder, open_sweep
+from sweep.errors import CorruptFile, SweepError, run_main
+from sweep.folder import RunFolder, SweepFolder, open_sweep
 from sweep.sample_store import ProblemSamples, read_samples
 
 

@@ -15,8 +15,8 @@ from sweep.capability import capability_of, sealed_part
 from sweep.claims import above_cut_off, has_started, wrong_capability, wrong_contamination, wrong_records, wrong_terms
 from sweep.contamination import contamination_counts, read_contamination
 from sweep.cut_offs import cut_off_text
-from sweep.errors import SweepError, run_main
-from sweep.folder import HASH_KEY, CorruptFile, SweepFolder, open_sweep, read_json, sha256_of_file, write_json
+from sweep.errors import CorruptFile, SweepError, run_main
+from sweep.folder import HASH_KEY, SweepFolder, open_sweep, read_json, sha256_of_file, write_json
 from sweep.provenance import code_version, fitting_code, library_versions, utc_now
 from sweep.records import Record, fitted_records, read_records
 from sweep.refit import refit_loss, refit_passes

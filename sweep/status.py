@@ -12,8 +12,8 @@ from typing import Any
 
 from sweep.capability import capability_of, is_sampled
 from sweep.cluster.queue_state import QueueState, queue_state
-from sweep.errors import SweepError, run_main
-from sweep.folder import CorruptFile, SweepFolder, open_sweep, read_json
+from sweep.errors import CorruptFile, SweepError, run_main
+from sweep.folder import SweepFolder, open_sweep, read_json
 from sweep.progress import last_row, time_text
 from sweep.run_spec import Plan, PlannedRun, read_plan
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from sweep.capability import FIT_HALF, capability_of, measured_bucket, read_counts, sealed_part
-from sweep.folder import HASH_KEY, CorruptFile, SweepFolder, read_json, sha256_of
+from sweep.errors import CorruptFile
+from sweep.folder import HASH_KEY, SweepFolder, read_json, sha256_of
 from sweep.humaneval.guard import die_with_parent
 from sweep.run_spec import Plan
 from sweep.status import run_rows

@@ -21,18 +21,8 @@ from typing import Any
 
 from sweep.capability import capability_of, is_sampled, solved_summary
 from sweep.cluster.submission import read_submission, submissions
-from sweep.errors import SweepError, run_main
-from sweep.folder import (
-    HASH_KEY,
-    CorruptFile,
-    RunFolder,
-    SweepFolder,
-    open_sweep,
-    read_json,
-    set_aside,
-    sha256_of,
-    write_json,
-)
+from sweep.errors import CorruptFile, SweepError, run_main
+from sweep.folder import HASH_KEY, RunFolder, SweepFolder, open_sweep, read_json, set_aside, sha256_of, write_json
 from sweep.humaneval.guard import die_with_parent
 from sweep.run_spec import Plan, PlannedRun, read_plan
 from sweep.sweep_run import Content, content_of, is_judged, sweep_id, sweep_mirror

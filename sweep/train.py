@@ -27,8 +27,8 @@ from torch.nn.utils import clip_grad_norm_
 from models.transformer import Decoder, NextTokenLoss
 from sweep.corpus import Corpus, windows
 from sweep.devices import devices_of
-from sweep.errors import SweepError
-from sweep.folder import CorruptFile, RunFolder, Status, saved_state, set_aside, sha256_of_file, write_json, write_whole
+from sweep.errors import CorruptFile, SweepError
+from sweep.folder import RunFolder, Status, saved_state, set_aside, sha256_of_file, write_json, write_whole
 from sweep.gates import spike_in
 from sweep.optim import lr_multiplier, make_optimizers, set_learning_rate
 from sweep.provenance import code_sha256, library_versions, utc_now

@@ -25,8 +25,9 @@ from sweep.capability import capability_of, judge_buckets, read_counts, sealed_p
 from sweep.claims import above_cut_off, has_started, wrong_capability, wrong_contamination, wrong_records, wrong_terms
 from sweep.contamination import contamination_counts, hit_tasks, read_contamination
 from sweep.cut_offs import cut_off_lines, cut_off_text, judge_cut_offs
-from sweep.errors import SweepError, run_main
-from sweep.folder import HASH_KEY, CorruptFile, SweepFolder, open_sweep, read_json, sha256_of_file, write_json
+from sweep.errors import CorruptFile, SweepError, run_main
+from sweep.folder import HASH_KEY, SweepFolder, open_sweep, read_json, sha256_of_file, write_json
+from sweep.humaneval.guard import die_with_parent
 from sweep.phase import phase_name
 from sweep.provenance import fitting_code, fitting_code_sha256_at
 from sweep.quoted import quoted_lines, quoted_numbers
@@ -265,7 +266,8 @@ def _measured(folder: SweepFolder, seal: dict[str, Any]) -> dict[str, Any]:
     return {
         "status": "judged",
         "reasons": [],
-        "held": inside and same_phase,
+        "forecastable": seal["forecastable"],
+        "held": inside and same_phase if seal["forecastable"] else None,
         "inside_interval": inside,
         "phase": phase,
         "phase_as_assumed": same_phase,
@@ -334,7 +336,7 @@ def _verdict_text(folder: SweepFolder, verdict: dict[str, Any]) -> str:
             both = verdict["unsealed_backtest"]
             text += f"\n  as a backtest: {both['prediction']:.4f} against {both['measured']:.4f} ({both['error']:+.2%})"
         return text
-    word = "HELD" if verdict["held"] else "MISSED"
+    word = {True: "HELD", False: "MISSED", None: "NOT FORECAST, so neither held nor missed"}[verdict["held"]]
     lines = [
         f"{folder.path}: {word}",
         f"  predicted {verdict['prediction']:.4f} nats per token, {verdict['level']:.0%} interval"
@@ -373,7 +375,9 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object, keyed by folder")
     options = parser.parse_args()
     folders = [open_sweep(path) for path in options.sweeps]
-    with ProcessPoolExecutor(min(len(folders), os.cpu_count() or 1), multiprocessing.get_context("fork")) as pool:
+    # With --full each forecast takes all cores by itself.
+    number = 1 if options.full else min(len(folders), len(os.sched_getaffinity(0)))
+    with ProcessPoolExecutor(number, multiprocessing.get_context("fork"), initializer=die_with_parent) as pool:
         found = pool.map(verify_sweep, folders, repeat(options.full))
         verdicts = {}
         for path, folder, verdict in zip(options.sweeps, folders, found, strict=True):

@@ -10,7 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sweep.folder import HASH_KEY, CorruptFile, SweepFolder, read_json, set_aside, write_json
+from sweep.errors import CorruptFile
+from sweep.folder import HASH_KEY, SweepFolder, read_json, set_aside, write_json
 from sweep.tracking import Mirror
 
 log = logging.getLogger("sweep")

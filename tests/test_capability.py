@@ -1,7 +1,9 @@
 """From the runs' counts to sealed forecasts of pass rates and their verdicts."""
 
 import json
+import os
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from sweep.capability import (
+    _pass_laws,
     capability_of,
     forecast_passes,
     gather_passes,
@@ -24,6 +27,7 @@ from sweep.capability import (
 from sweep.errors import SweepError
 from sweep.folder import SweepFolder, read_json, write_json
 from sweep.forecast_text import capability_lines
+from sweep.pass_counts import PassCounts
 from sweep.pending import refuse_failures
 from sweep.run_spec import Plan, read_plan
 from sweep.spec import CapabilitySpec
@@ -292,3 +296,22 @@ def test_passes_of_runs_that_are_not_planned_are_named(sampled: SweepFolder) -> 
     assert wrong_passes(its_plan, there, sampled) == []
     there["runs"]["nobody"] = {"counts_sha256": "", "problems": {}}
     assert wrong_passes(its_plan, there, sampled) == ["passes.json has a run that is not planned: nobody"]
+
+
+def first_fails(counts: PassCounts, tasks: tuple[str, ...], *_: Any) -> None:
+    """In the place of ``pass_law``; says that it has begun by a file."""
+    (Path(os.environ["BEGUN"]) / tasks[0].replace("/", "-")).touch()
+    if tasks == (TASKS[0],):
+        raise SweepError("the first one", "", "")
+    time.sleep(0.5)
+
+
+def test_a_bucket_that_fails_ends_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What waits is not begun: Ctrl-C and a bug must not take as long as the whole fit."""
+    monkeypatch.setenv("BEGUN", str(tmp_path))
+    monkeypatch.setattr("sweep.capability.pass_law", first_fails)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    counts = pass_counts(plan(), passes())
+    with pytest.raises(SweepError, match="the first one"):
+        _pass_laws(plan(), [(counts, (task,)) for task in TASKS])
+    assert len(list(tmp_path.iterdir())) <= 6  # two at work, what the pool had handed on, one more each meanwhile

@@ -66,6 +66,18 @@ def test_a_seal_is_published_first_and_completed_later(copy: Path, tmp_path: Pat
     assert verify_sweep(SweepFolder(whole))["status"] == "judged"
 
 
+def test_a_target_that_diverged_is_published_as_one(copy: Path, tmp_path: Path) -> None:
+    """A bad end stays in the table: it is not left out, and not said to wait."""
+    folder = SweepFolder(copy)
+    target = folder.run(read_plan(folder).target.run_id)
+    target.eval.unlink()
+    rewrite(target.train, lambda train: train.update(status="diverged", reason="the loss was not finite at step 3"))
+    here = verify_sweep(folder)
+    there = verify_sweep(SweepFolder(publish(folder, tmp_path / "forecasts")))
+    assert here == there
+    assert here["reasons"] == ["the target diverged: the loss was not finite at step 3"]
+
+
 def test_a_seal_published_late_says_so(published: Path) -> None:
     assert read_json(published / "published.json")["first"]["target"] == "started before this copy"
 

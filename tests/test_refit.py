@@ -38,7 +38,7 @@ def test_the_hash_at_a_commit_is_that_of_its_files(tmp_path: Path, monkeypatch: 
     import subprocess
 
     (tmp_path / "sweep").mkdir()
-    for name in FITTING_CODE:
+    for name in (*FITTING_CODE, "provenance"):
         (tmp_path / "sweep" / f"{name}.py").write_bytes((ROOT / "sweep" / f"{name}.py").read_bytes())
     author = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
     for command in (["init", "-q"], ["add", "-A"], [*author, "commit", "-qm", "x"]):
@@ -52,6 +52,9 @@ def test_the_hash_at_a_commit_is_that_of_its_files(tmp_path: Path, monkeypatch: 
     assert fitting_code()["code_sha256"] != before
     assert fitting_code_sha256_at(commit) == before
     assert fitting_code_sha256_at("0" * 40) is None
+    monkeypatch.setattr(provenance, "FITTING_CODE", ("laws",))
+    fitting_code_sha256_at.cache_clear()
+    assert fitting_code_sha256_at(commit) == before != fitting_code()["code_sha256"]  # a commit has its own list
 
 
 def claim(**found: Any) -> Refit:

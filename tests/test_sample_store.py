@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweep.errors import SweepError
-from sweep.folder import CorruptFile, SweepFolder, write_json
+from sweep.errors import CorruptFile, SweepError
+from sweep.folder import SweepFolder, write_json
 from sweep.humaneval.checker import Verdict
 from sweep.sample_store import SampleStore, read_samples
 from sweep.samples import listed, run_folder, samples_of

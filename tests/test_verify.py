@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from sweep.errors import SweepError
+from sweep.errors import SweepError, run_main
 from sweep.fit import fit_folder
 from sweep.folder import HASH_KEY, SweepFolder, read_json, sha256_of, sha256_of_file, write_json
+from sweep.page.evidence import read_evidence
+from sweep.page.headline import headline
 from sweep.records import read_records, write_records
 from sweep.run_spec import read_plan
 from sweep.seal import seal_sweep
-from sweep.verify import verify_sweep
+from sweep.verify import summary, verify_sweep
 from tests import tiny
 
 Alter = Callable[[dict[str, Any]], None]
@@ -120,6 +122,41 @@ def test_a_coefficient_that_the_records_do_not_give_is_refused(copy: Path, key: 
         rewrite(copy / name, lambda v: v["coefficients"].update({key: v["coefficients"][key] + 0.001}))
     reseal(copy)
     assert f"coefficient {key}" in refusal(copy)
+
+
+def test_a_forecast_called_not_forecastable_after_all_is_refused(copy: Path) -> None:
+    """The way to have a forecast not count: the records say that it could be made."""
+    folder = SweepFolder(copy)
+    said = not read_json(folder.fit)["forecastable"]
+    for path in (folder.fit, folder.seal):
+        rewrite(path, lambda claim: claim.update(forecastable=said))
+    reseal(copy)
+    assert f"forecastable = {not said}, the claim is {said}" in refusal(copy)
+
+
+def test_what_was_not_forecastable_neither_holds_nor_misses(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With other code that makes nothing of the runs: its verdict has numbers and no judgement, in all its words."""
+    monkeypatch.setattr("sweep.refit.too_wide", lambda found: ["too wide"])
+    folder = SweepFolder(copy)
+    for path in (folder.fit, folder.seal):
+        rewrite(path, lambda claim: claim.update(forecastable=False, not_forecastable_because=["too wide"]))
+    reseal(copy)
+    verdict = verify_sweep(folder)
+    assert (verdict["status"], verdict["held"], verdict["forecastable"]) == ("judged", None, False)
+    assert f"{copy}: NOT FORECAST" in summary(folder, verdict)
+    shown = headline(read_evidence(folder))
+    assert (shown.state, "could not be forecast" in shown.title) == ("open", True)
+
+
+def test_a_damaged_file_is_an_error_with_three_parts(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where no stage has words of its own."""
+    folder = unsealed(copy)
+    folder.contamination.write_text("{")
+    with pytest.raises(SystemExit) as end:
+        run_main(lambda: len(seal_sweep(folder)))
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert str(folder.contamination) in said and "expected:" in said and "to do:" in said
 
 
 def test_records_altered_with_all_hashes_made_to_fit_are_refused(copy: Path) -> None:

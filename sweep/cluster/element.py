@@ -18,8 +18,8 @@ from sweep.cluster.slurm import queue
 from sweep.cluster.submission import TARGET, Submission, in_queue, life_of
 from sweep.corpus import open_corpus
 from sweep.devices import devices_of
-from sweep.errors import SweepError
-from sweep.folder import CorruptFile, SweepFolder
+from sweep.errors import CorruptFile, SweepError
+from sweep.folder import SweepFolder
 from sweep.pending import pending, refuse_failures
 from sweep.pipeline import seal_hash
 from sweep.run_spec import Plan, PlannedRun

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sweep.errors import SweepError
-from sweep.folder import CorruptFile, read_json, write_json
+from sweep.errors import CorruptFile, SweepError
+from sweep.folder import read_json, write_json
 
 _CHECK_SECONDS = 1.0
 

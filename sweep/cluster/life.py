@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sweep.cluster.lease import Holder
-from sweep.errors import SweepError
-from sweep.folder import HASH_KEY, CorruptFile, SweepFolder, read_json, sha256_of, write_json
+from sweep.errors import CorruptFile, SweepError
+from sweep.folder import HASH_KEY, SweepFolder, read_json, sha256_of, write_json
 from sweep.provenance import utc_now
 from sweep.run_spec import PlannedRun
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 
-from sweep.errors import SweepError
-from sweep.folder import CorruptFile, SweepFolder, read_json
+from sweep.errors import CorruptFile, SweepError
+from sweep.folder import SweepFolder, read_json
 from sweep.run_spec import PlannedRun
 from sweep.spec import MachineSpec, SlurmSpec
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from sweep.cluster import slurm
 from sweep.cluster.slurm import QueuedJob
-from sweep.errors import SweepError
-from sweep.folder import HASH_KEY, CorruptFile, SweepFolder, read_json, sha256_of, write_json
+from sweep.errors import CorruptFile, SweepError
+from sweep.folder import HASH_KEY, SweepFolder, read_json, sha256_of, write_json
 from sweep.spec import MachineSpec, SlurmSpec
 
 RUNS, FORECAST, TARGET, REPORT = "runs", "forecast", "target", "report"

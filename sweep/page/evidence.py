@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from sweep.capability import capability_of, read_counts
-from sweep.errors import SweepError
-from sweep.folder import CorruptFile, SweepFolder, read_json
+from sweep.errors import CorruptFile, SweepError
+from sweep.folder import SweepFolder, read_json
 from sweep.records import Record, read_records
 from sweep.run_spec import Plan, PlannedRun, read_plan
 

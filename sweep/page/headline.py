@@ -52,6 +52,8 @@ def _judged(verdict: Content) -> Headline:
         ("off by", f"{error:+.2%}"),
         ("extrapolated", f"{verdict['extrapolation_ratio']:.3g} times"),
     ]
+    if verdict["held"] is None:
+        return Headline("open", f"The loss could not be forecast{_missed_buckets(verdict)}", sentences, numbers)
     state = "held" if verdict["held"] else "missed"
     return Headline(state, f"The forecast of the loss {state}{_missed_buckets(verdict)}", sentences, numbers)
 

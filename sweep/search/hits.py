@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from sweep.capability import MICRO, NONE, capability_of, problems_of
 from sweep.contamination import contamination_summary, read_contamination
 from sweep.corpus import Corpus
-from sweep.folder import CorruptFile, SweepFolder, read_json, set_aside, write_json
+from sweep.errors import CorruptFile
+from sweep.folder import SweepFolder, read_json, set_aside, write_json
 from sweep.humaneval.problems import Problem, problems_sha256
 from sweep.run_spec import Plan
 from sweep.search.minhash import NUM_BANDS, NUM_VALUES, SHINGLE_WORDS
