@@ -295,24 +295,30 @@ def draw_losses(all_published: list[Published], path: Path) -> None:
 
 
 def draw_buckets(claims: list[BucketClaim], path: Path) -> None:
-    """A panel per bucket: each forecast's sealed intervals and its measurement, one beside the other."""
+    """A panel per bucket: each forecast's sealed intervals, the stricter cut-offs paler, each with its measurement."""
     names = list(dict.fromkeys(each.claim.forecast for each in claims))
+    told = [each for each in claims if each.claim.predicted is not None]
+    cut_offs = list(dict.fromkeys(each.claim.cut_off for each in told))
     numbers = sorted({each.bucket for each in claims})
     figure, panels = _grid(len(numbers))
     for axes, number in zip(panels, numbers, strict=True):
-        for x, name in enumerate(names):
-            own = [each for each in claims if each.bucket == number and each.claim.forecast == name]
-            for place, each in enumerate(each for each in own if each.claim.predicted is not None):
-                _bar(axes, x + 0.12 * place, each.claim, 1 - 0.2 * place, None)
-            if own and own[0].claim.measured is not None:
-                marker = "^" if own[0].never_solved else "*"
-                axes.scatter([x], [own[0].claim.measured], marker=marker, s=60, color=_MEASURED, zorder=5)
+        for each in (each for each in told if each.bucket == number):
+            place = cut_offs.index(each.claim.cut_off)
+            x = names.index(each.claim.forecast) + 0.22 * place
+            _bar(axes, x, each.claim, 1 - 0.3 * place, f"sealed, from {each.claim.cut_off}")
+            if each.claim.measured is not None:  # each cut-off sorts the problems anew
+                marker, label = ("^", "measured: so much or more") if each.never_solved else ("*", "measured")
+                axes.scatter([x], [each.claim.measured], marker=marker, s=36, color=_MEASURED, zorder=5, label=label)
         axes.set(yscale="log", xlim=(-0.5, len(names)))
         axes.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
         axes.yaxis.set_minor_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
         axes.tick_params(which="minor", labelsize=6)
         axes.set_xticks(range(len(names)), [name[11:] for name in names], rotation=45, ha="right", fontsize=6)
         axes.set_title(f"bucket {number}", fontsize=8)
+    handles = {
+        label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=5, frameon=False, fontsize=7)
     figure.supylabel("mean of -log pass rate (nats)", fontsize=8)
     _save(path)
 
