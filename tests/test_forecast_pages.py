@@ -16,6 +16,7 @@ from benchmarks.forecast_pages import (
     read_published,
     results,
 )
+from benchmarks.study import ROOT
 from sweep.folder import SweepFolder
 from sweep.publish import publish
 from tests.test_verify import rewrite
@@ -108,3 +109,11 @@ def test_the_page_has_its_place_for_them() -> None:
     text = PAGE.read_text()
     assert text.count(BEGIN) == text.count(END) == 1
     assert text.index(BEGIN) < text.index(END)
+
+
+def test_every_published_forecast_stands_on_the_page() -> None:
+    """``make figures`` belongs to every publication."""
+    for published in read_published(ROOT / "forecasts"):
+        verdict = published.verdict.get("measured")
+        rows = cells(PAGE.read_text(), published.name)
+        assert rows and rows[0][5] == (f"{verdict:.4f}" if verdict else ""), published.name
