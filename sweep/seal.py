@@ -8,6 +8,7 @@ then names the seal's own hash, so neither can be exchanged later without the ot
 """
 
 import argparse
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from sweep.contamination import contamination_counts, read_contamination
 from sweep.cut_offs import cut_off_text
 from sweep.errors import CorruptFile, SweepError, run_main
 from sweep.folder import HASH_KEY, SweepFolder, open_sweep, read_json, sha256_of_file, write_json
-from sweep.provenance import code_version, fitting_code, library_versions, utc_now
+from sweep.provenance import code_version, fitting_code, fitting_code_sha256_at, library_versions, utc_now
 from sweep.records import Record, fitted_records, read_records
 from sweep.refit import refit_loss, refit_passes
 from sweep.run_spec import Plan, read_plan
+
+log = logging.getLogger("sweep")
 
 FROM_FIT = (
     *("law", "coefficients", "target_flops", "prediction", "low", "high", "level"),
@@ -107,7 +110,18 @@ def seal_sweep(folder: SweepFolder, thorough: bool = True) -> dict[str, Any]:
         "runs": {record.run_id: record.eval_sha256 for record in used},
     }
     write_json(folder.seal, seal)
+    _warn_of_uncommitted_code(seal)
     return read_json(folder.seal)
+
+
+def _warn_of_uncommitted_code(seal: dict[str, Any]) -> None:
+    commit = seal["code"]["commit"]
+    if commit and fitting_code_sha256_at(commit) not in (None, seal["fitting"]["code_sha256"]):
+        log.warning(
+            "SEALED WITH FITTING CODE THAT THE COMMIT %s DOES NOT HOLD: nobody can make this fit again, and verify"
+            " refuses the seal as soon as the code is another one; commit sweep/ before the next forecast",
+            commit[:12],
+        )
 
 
 def copy_scores(used: list[Record]) -> list[dict[str, Any]]:

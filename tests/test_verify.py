@@ -328,6 +328,16 @@ def test_a_fit_that_the_records_do_not_give_is_not_sealed(copy: Path) -> None:
         seal_sweep(folder)
 
 
+@pytest.mark.parametrize(("at_commit", "warned"), [("another", True), (None, False)])
+def test_a_seal_with_code_that_was_not_committed_says_so(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, at_commit: str | None, warned: bool
+) -> None:
+    monkeypatch.setattr("sweep.seal.fitting_code_sha256_at", lambda commit: at_commit)
+    monkeypatch.setattr("sweep.seal.code_version", lambda: {"commit": "c" * 40})
+    seal_sweep(unsealed(copy))
+    assert ("SEALED WITH FITTING CODE THAT THE COMMIT cccccccccccc DOES NOT HOLD" in caplog.text) is warned
+
+
 def test_what_was_sealed_again_by_the_rules_is_the_same_forecast(copy: Path) -> None:
     before = read_json(copy / "seal.json")
     again = seal_sweep(unsealed(copy))
