@@ -271,11 +271,15 @@ def best_law(points: Points, form: Form, noise: float) -> tuple[Law, float]:
         bends = np.linspace(first, last, 2 * _BENDS - 1) if form.has_bend else np.zeros(1)
         rows = np.arange(len(bends))
         low, high = np.zeros(len(bends)), np.full(len(bends), LARGEST_FLOOR * points.loss.min())
+        start: Array | None = None
         for _ in range(_FLOOR_ZOOMS if form.has_floor else 1):
             floors = np.linspace(low, high, _FLOORS, axis=-1) if form.has_floor else np.zeros((1, 1))
-            cells = _solve(points, log_x, form, bends, floors, np.array([noise]), steps=3 * _STEPS)
+            steps = 3 * _STEPS if start is None else _STEPS // 2
+            cells = _solve(points, log_x, form, bends, floors, np.array([noise]), steps, start)
             c = np.argmax(cells.log_likelihood[..., 0], axis=1)
             low, high = floors[rows, np.maximum(c - 1, 0)], floors[rows, np.minimum(c + 1, floors.shape[1] - 1)]
+            if form.has_bend:  # so many zooms go on from one another's best coefficients, which hardly change
+                start = cells.coefficients[rows, c][:, None]
         z = int(np.argmax(cells.log_likelihood[rows, c, 0]))
         first, last = bends[max(z - 1, 0)], bends[min(z + 1, len(bends) - 1)]
     floor = float(floors[z, c[z]])
@@ -311,9 +315,19 @@ class _Cells:
 
 
 def _solve(
-    points: Points, log_x: Array, form: Form, bends: Array, floors: Array, noises: Array, steps: int = _STEPS
+    points: Points,
+    log_x: Array,
+    form: Form,
+    bends: Array,
+    floors: Array,
+    noises: Array,
+    steps: int = _STEPS,
+    start: Array | None = None,
 ) -> _Cells:
-    """Gauss-Newton with Huber's weights in every cell (bends, floors, noises) at once; floors are (bends, floors)."""
+    """Gauss-Newton with Huber's weights in every cell (bends, floors, noises) at once; floors are (bends, floors).
+
+    It starts from the power law of least squares above each floor, or from given coefficients.
+    """
     design = _design(log_x, bends, form.has_bend)
     num_bends, num_points, size = design.shape
     outer = (design[..., :, None] * design[..., None, :]).reshape(num_bends, num_points, size * size)
@@ -323,9 +337,12 @@ def _solve(
     variance = noises[:, None] ** 2 + points.variance[None]  # (noises, points)
     log_loss = np.log(points.loss)
 
-    start = np.linalg.lstsq(design[0, :, :2], np.log(points.loss[:, None] - floors.ravel()), rcond=None)[0]
     coefficients = np.zeros((*shape, size))
-    coefficients[..., :2] = start.T.reshape(*floors.shape, 1, 2)
+    if start is None:
+        straight = np.linalg.lstsq(design[0, :, :2], np.log(points.loss[:, None] - floors.ravel()), rcond=None)[0]
+        coefficients[..., :2] = straight.T.reshape(*floors.shape, 1, 2)
+    else:
+        coefficients[...] = start
     for step in range(steps + 1):
         log_reducible = (coefficients.reshape(num_bends, -1, size) @ design.transpose(0, 2, 1)).reshape(
             *shape, num_points
