@@ -314,4 +314,4 @@ def test_a_bucket_that_fails_ends_the_others(monkeypatch: pytest.MonkeyPatch, tm
     counts = pass_counts(plan(), passes())
     with pytest.raises(SweepError, match="the first one"):
         _pass_laws(plan(), [(counts, (task,)) for task in TASKS])
-    assert len(list(tmp_path.iterdir())) <= 6  # two at work, what the pool had handed on, one more each meanwhile
+    assert len(list(tmp_path.iterdir())) <= len(TASKS) // 2  # a handful; all of them if nothing ends them
