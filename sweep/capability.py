@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from sweep.buckets import make_buckets
 from sweep.errors import SweepError
@@ -330,7 +330,7 @@ def _inside(bucket: dict[str, Any], measured: dict[str, Any]) -> bool | None:
     value = measured["measured"]
     if value is None:
         return None
-    noise = float(norm.ppf((1 + bucket["level"]) / 2)) * measured["measured_se"]
+    noise = float(ndtri((1 + bucket["level"]) / 2)) * measured["measured_se"]
     low = bucket["prediction"] - math.hypot(bucket["prediction"] - bucket["low"], noise)
     high = bucket["prediction"] + math.hypot(bucket["high"] - bucket["prediction"], noise)
     if measured["never_solved"] and value <= high:

@@ -30,7 +30,6 @@ from sweep.optimum import find_optimum
 from sweep.optimum import summary as optimum_summary
 from sweep.pending import check_disk, pending, refuse_failures, take_over
 from sweep.plan import freeze_plan, make_plan
-from sweep.report import write_report
 from sweep.run_spec import Plan, PlannedRun
 from sweep.seal import seal_sweep, seen_before
 from sweep.search.hits import prepare_contamination
@@ -127,7 +126,7 @@ def forecast(plan: Plan, folder: SweepFolder) -> None:
     if not plan.has_target:
         collect(plan, folder)
         log.info("%s", optimum_summary(find_optimum(folder)))
-        log.info("report: %s", write_report(folder))
+        log.info("report: %s", _write_report(folder))
     elif not folder.seal.exists():
         collect(plan, folder)
         log.info("fit:\n%s", fit_summary(fit_folder(folder)))
@@ -152,10 +151,16 @@ def conclude(plan: Plan, folder: SweepFolder, mode: str, machine: MachineSpec) -
     """Judge the forecast and write the report, once the target has ended; returns the exit code."""
     verdict = verify_sweep(folder, thorough=False)  # the seal's hashes hold what was fitted
     log.info("verdict: %s", verdict_summary(folder, verdict))
-    report = write_report(folder)
+    report = _write_report(folder)
     show_sweep(plan, folder, mode, machine.wandb_project)
     log.info("report: %s", report)
     return int(verdict["status"] == "refused" and folder.seal.exists())
+
+
+def _write_report(folder: SweepFolder) -> Path:
+    from sweep.report import write_report  # matplotlib, which nothing before the end needs
+
+    return write_report(folder)
 
 
 def _run_without_target(spec: SweepSpec, plan: Plan, folder: SweepFolder, corpus: Corpus) -> int:

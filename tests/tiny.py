@@ -1,7 +1,6 @@
 """A sweep small enough for tests: the real pipeline on a megabyte of the standard library."""
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import sweep.launch  # noqa: F401  (registers the schema)
 from models.config import DecoderConfig
 from models.parametrization import Parametrization, parametrize
 from sweep.spec import SweepSpec, check
+from tests.forked import run_module
 
 ROOT = Path(__file__).parent.parent
 
@@ -76,8 +76,7 @@ def spec_of(*overrides: str) -> SweepSpec:
 
 
 def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", module, *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return run_module(module, arguments, ROOT, timeout_seconds=300)
 
 
 def rules(config: DecoderConfig, **changes: Any) -> Parametrization:
