@@ -77,7 +77,7 @@ class Target:
 
 @pytest.fixture(scope="module", params=["adamw", "muon"])
 def target(request: pytest.FixtureRequest, base: Path) -> Target:
-    """Thirty steps of four rows."""
+    """Thirty steps of four rows; twelve with Muon, whose shards take seconds a step."""
     return target_of(base, request.param)
 
 
@@ -86,7 +86,7 @@ def target_of(base: Path, optimizer: str, rows: int = 4) -> Target:
     spec = tiny.spec_of(*tiny.overrides(base, "devices", *rule))
     corpus = prepare_corpus(spec.data, base / "cache")
     run = make_plan(spec, corpus.info).target
-    short = replace(run.spec, batch_rows=rows, num_steps=30)
+    short = replace(run.spec, batch_rows=rows, num_steps={"adamw": 30, "muon": 12}[optimizer])
     tokens = short.num_tokens
     short = replace(short, warmup_tokens=tokens // 5, decay_tokens=tokens - tokens // 5)
     return Target(replace(run, spec=short), corpus, replace(spec.machine, checkpoint_seconds=1000.0))
@@ -103,7 +103,7 @@ def state_of(files: RunFolder) -> dict[str, Any]:
 
 def assert_same_bits(files: RunFolder, expected: RunFolder) -> None:
     assert rows_of(files) == rows_of(expected)
-    assert len(rows_of(files)) == 30
+    assert len(rows_of(files)) == state_of(files)["progress"]["step"] >= 12
     torch.testing.assert_close(state_of(files), state_of(expected), rtol=0, atol=0)
 
 
