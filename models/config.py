@@ -1,4 +1,4 @@
-"""Shape of a decoder and its exact parameter and FLOP counts (no torch in here).
+"""Shape of a decoder, its exact parameter and FLOP counts, and the memory that training takes (no torch in here).
 
 Conventions, used everywhere in this project:
 
@@ -81,3 +81,15 @@ def train_flops_per_token(config: DecoderConfig) -> float:
 def flops_6nd(config: DecoderConfig, num_tokens: int) -> float:
     """The usual estimate ``6 N D`` with non-embedding N (Kaplan et al. 2020), shown beside the exact count."""
     return 6.0 * count_params(config)["non_embedding"] * num_tokens
+
+
+def training_bytes(config: DecoderConfig, rows: int) -> int:
+    """Memory that training takes with ``rows`` in a pass: an estimate from above, in float32 whatever the precision.
+
+    A parameter has a gradient and two moments beside it. Kept for the backward pass are, per token and block, some
+    twenty values a channel (norms, queries, keys, values and what the convolution and attention make of them) and two
+    a channel of the MLP; over the vocabulary log-probabilities, and for a moment logits and their gradient.
+    """
+    channels = config.depth * (22 + 2 * config.mlp_ratio) * config.width + 4 * config.width
+    values_per_token = channels + 3 * config.vocab_size
+    return 4 * (4 * count_params(config)["total"] + rows * config.context_length * values_per_token)

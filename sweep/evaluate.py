@@ -22,12 +22,12 @@ from torch import Tensor
 from sweep.clean import clean_losses, clean_places
 from sweep.corpus import Corpus, windows
 from sweep.folder import RunFolder, write_json
+from sweep.memory import EVALUATION_ROWS
 from sweep.mixture import num_windows
 from sweep.run_spec import PlannedRun
 from sweep.spec import EvaluationSpec, MachineSpec
 from sweep.trained import load_model
 
-_ROWS_PER_PASS = 32
 _PROBE_SEED = 0
 
 
@@ -50,8 +50,8 @@ def evaluate(
 
     def losses(tokens: NDArray[np.int64]) -> NDArray[np.float64]:
         parts = [
-            token_losses(model, fabric.to_device(torch.from_numpy(tokens[start : start + _ROWS_PER_PASS])))
-            for start in range(0, len(tokens), _ROWS_PER_PASS)
+            token_losses(model, fabric.to_device(torch.from_numpy(tokens[start : start + EVALUATION_ROWS])))
+            for start in range(0, len(tokens), EVALUATION_ROWS)
         ]
         return torch.cat(parts).double().cpu().numpy()
 

@@ -146,6 +146,7 @@ class MachineSpec:
     devices: int  # of one node that the target trains on; the other runs have one device each
     num_nodes: int  # that the target trains on
     rows_per_pass: int | None  # that a device takes at once; null: all of its own, fewer if they do not fit
+    device_memory_bytes: float | None  # that runs side by side may take together, by estimate; null: no limit
     cache_dir: str
     compile_from_flops: float | None  # runs of at least so many FLOPs are compiled; null: none is
     checkpoint_seconds: float

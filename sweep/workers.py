@@ -24,6 +24,7 @@ from sweep.contamination import read_contamination
 from sweep.corpus import Corpus
 from sweep.devices import Devices, devices_of, fork_ranks
 from sweep.folder import RunFolder, SweepFolder, locked, read_json, write_json
+from sweep.memory import fit_together
 from sweep.progress import Progress
 from sweep.provenance import utc_now
 from sweep.run_spec import Plan, PlannedRun
@@ -87,7 +88,10 @@ def run_all(runs: list[PlannedRun], job: Job) -> bool:
             while working or (waiting and not interrupted):
                 # On a cluster nobody could warn of the time limit any more; here a terminal may well be closed.
                 interrupted |= job.holder is not None and os.getppid() != parent_pid
-                while len(working) < num_workers and not interrupted and (run := _next(waiting, working)):
+                while len(working) < num_workers and not interrupted:
+                    at_work = [run for run in runs if run.run_id in working]
+                    if (run := _next(waiting, at_work, job.machine)) is None:
+                        break
                     waiting.remove(run)
                     working[run.run_id] = _fork(run, job)
                 time.sleep(_POLL_SECONDS)
@@ -106,10 +110,12 @@ def run_all(runs: list[PlannedRun], job: Job) -> bool:
     return not interrupted
 
 
-def _next(waiting: list[PlannedRun], working: dict[str, BaseProcess]) -> PlannedRun | None:
-    """The first run whose trunk is not still to come."""
-    to_come = {run.run_id for run in waiting} | set(working)
-    return next((run for run in waiting if run.branches_from not in to_come), None)
+def _next(waiting: list[PlannedRun], at_work: list[PlannedRun], machine: MachineSpec) -> PlannedRun | None:
+    """The first run whose trunk is not still to come, once there is memory for it; no shorter one goes before it."""
+    to_come = {run.run_id for run in (*waiting, *at_work)}
+    run = next((run for run in waiting if run.branches_from not in to_come), None)
+    fits = run is not None and (not at_work or fit_together([run, *at_work], machine))
+    return run if fits else None
 
 
 def _fork(run: PlannedRun, job: Job) -> BaseProcess:

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -96,10 +95,10 @@ def test_a_branch_waits_for_its_trunk_alone(isoflop: SweepFolder) -> None:
     width = read_plan(isoflop).runs[0].spec.model.width
     short, middle = [run for run in read_plan(isoflop).runs if run.spec.model.width == width]
     long = replace(middle, run_id="long", branches_from=middle.run_id)
-    at_work: dict[str, Any] = {short.run_id: None}
-    assert _next([long, middle, short], {}) == short
-    assert _next([long, middle], at_work) is None
-    assert _next([long, middle], {}) == middle
-    assert _next([long], {}) == long
+    machine = tiny.spec_of().machine
+    assert _next([long, middle, short], [], machine) == short
+    assert _next([long, middle], [short], machine) is None
+    assert _next([long, middle], [], machine) == middle
+    assert _next([long], [], machine) == long
     alone = replace(long, branches_from=None)
-    assert _next([alone, middle], at_work) == alone
+    assert _next([alone, middle], [short], machine) == alone

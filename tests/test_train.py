@@ -1,5 +1,6 @@
 """Training that is interrupted, damaged or hopeless: the same bits, a named file, a status."""
 
+import itertools
 import json
 import os
 import shutil
@@ -47,10 +48,21 @@ def test_ten_kills_leave_no_trace_in_the_results(base: Path, finished: Path) -> 
 
 
 @pytest.mark.slow
-def test_the_number_of_workers_changes_nothing(base: Path, finished: Path) -> None:
-    alone = tiny.launch(base / "alone", "finished", f"machine.cache_dir={base}/cache", "machine.num_workers=1")
+def test_neither_workers_nor_memory_change_anything(base: Path, finished: Path) -> None:
+    """Three workers on a device that has no memory for two runs: one after another, the longest first, same results."""
+    places = (f"machine.cache_dir={base}/cache", "machine.num_workers=3", "machine.device_memory_bytes=1")
+    alone = tiny.launch(base / "alone", "finished", *places)
     assert alone.returncode == 0, alone.stderr
-    assert measured(base / "alone" / "sweeps" / "finished") == measured(finished)
+    sweep = base / "alone" / "sweeps" / "finished"
+    assert measured(sweep) == measured(finished)
+    folder = SweepFolder(sweep)
+    times = sorted(
+        (train["started_utc"], train["finished_utc"], run.flops)
+        for run in read_plan(folder).fit_runs
+        for train in [read_json(folder.run(run.run_id).train)]
+    )
+    assert all(end < start for (_, end, _), (start, _, _) in itertools.pairwise(times))
+    assert [flops for *_, flops in times] == sorted((flops for *_, flops in times), reverse=True)
 
 
 def wait_for(path: Path, seconds: float = 60) -> None:
