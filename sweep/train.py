@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from models.transformer import Decoder, NextTokenLoss
+from sweep.compiled import compiled, keep_compiled
 from sweep.corpus import Corpus, windows
 from sweep.devices import devices_of
 from sweep.errors import CorruptFile, SweepError
@@ -74,7 +75,7 @@ def train(
     fabric = connected(machine.accelerator, machine.precision, devices_of(run, machine))
     fabric.seed_everything(spec.seed, verbose=False)
     model = Decoder(spec.model, spec.parametrization)
-    loss_of = fabric.setup_module(_compiled(fabric, NextTokenLoss(model), run, machine, folder))
+    loss_of = fabric.setup_module(compiled(fabric, NextTokenLoss(model), run, machine, folder))
     optimizers: list[Any] = [fabric.setup_optimizers(optimizer) for optimizer in make_optimizers(model, run)]
     state = {"model": model, **{f"optimizer_{index}": optimizer for index, optimizer in enumerate(optimizers)}}
 
@@ -89,6 +90,12 @@ def train(
         return fabric.to_device(torch.from_numpy(windows(stream, rows, length)))
 
     progress = _restore(fabric, run, folder, state)
+
+    def save() -> None:
+        _save(fabric, folder, state, progress)
+        if fabric.is_global_zero:
+            keep_compiled(run, machine, folder)  # a step has been made, so the compiler is through
+
     if fabric.is_global_zero:
         _cut_back(folder, progress.step)
         append_row(folder, _start_row(progress.step, seal_sha256))
@@ -150,13 +157,13 @@ def train(
         if progress.step == run.keeps_step:
             _save_as(fabric, folder.kept, progress.step, {**state, "progress": {}})
         if step.stop and progress.step < spec.num_steps:
-            _save(fabric, folder, state, progress)
+            save()
             raise Stopped(f"{run.run_id} stopped after step {progress.step} of {spec.num_steps}")
         if step.save:
-            _save(fabric, folder, state, progress)
+            save()
             last_save = now
 
-    _save(fabric, folder, state, progress)
+    save()
     if fabric.is_global_zero:
         shutil.rmtree(folder.compiled_whole.parent, ignore_errors=True)
         _finish(folder, run, machine, peak, "done", "", progress)
@@ -206,30 +213,6 @@ def _pass(fabric: Fabric, loss_of: Any, tokens: Tensor, weight: float) -> float:
     return loss.item()
 
 
-def _compiled(
-    fabric: Fabric, loss_of: torch.nn.Module, run: PlannedRun, machine: MachineSpec, folder: RunFolder
-) -> Any:
-    """Compile what pays for it: runs of many FLOPs, not sharded, and only where there is a compiler.
-
-    By the run's size, never by what happens to be free: compiled and plain arithmetic differ in their last bits.
-    """
-    if machine.compile_from_flops is None or run.budget_flops < machine.compile_from_flops or is_sharded(fabric):
-        return loss_of
-    on_cpu = machine.accelerator == "cpu"
-    if on_cpu and shutil.which(os.environ.get("CXX", "g++")) is None:
-        log.warning("run %s is not compiled: there is no C++ compiler (g++, or the one that CXX names)", run.run_id)
-        return loss_of
-    # A kill in the midst of it leaves libraries that can't be loaded.
-    if fabric.is_global_zero and not folder.compiled_whole.exists():
-        shutil.rmtree(folder.compiled_whole.parent, ignore_errors=True)
-    fabric.barrier()
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder.compiled_whole.parent.resolve())
-    from torch._inductor import config as inductor_config
-
-    inductor_config.compile_threads = 1  # a pool of helpers would outlive the worker
-    return torch.compile(loss_of, dynamic=False, mode="default" if on_cpu else "reduce-overhead")
-
-
 # ---- metrics.jsonl ----------------------------------------------------------------------------
 
 
@@ -266,8 +249,6 @@ def _save(fabric: Fabric, folder: RunFolder, state: dict[str, Any], progress: _P
     for older in path.parent.glob(f"{folder.checkpoint.stem}-*.pt"):
         if older != path:
             older.unlink()
-    if folder.compiled_whole.parent.exists():  # a step has been made, so the compiler is through
-        folder.compiled_whole.touch()
 
 
 def _save_as(fabric: Fabric, pointer: Path, step: int, state: dict[str, Any]) -> Path:

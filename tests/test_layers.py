@@ -20,7 +20,7 @@ STAGES = {
     "status",
     "data",
 }
-NEEDS_TORCH = {"train", "ranks", "evaluate", "optim", "sample", "drawing", "solve", "trained"}
+NEEDS_TORCH = {"train", "ranks", "compiled", "evaluate", "optim", "sample", "drawing", "solve", "trained"}
 KNOWS_ALL = {"pipeline", "workers", "launch"}
 
 

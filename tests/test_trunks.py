@@ -222,10 +222,16 @@ def test_a_single_row_that_does_not_fit_fails_the_run(
 def test_a_compiled_run_is_resumed_to_the_bit_and_is_the_plain_one_but_for_rounding(
     chain: Chain, tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    counters.clear()
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(base / "inductor"))  # put back when the test is over
     run = without_trunk(chain.runs[0])
-    compiled = replace(chain, machine=replace(chain.machine, compile_from_flops=1.0))
+    machine = replace(chain.machine, compile_from_flops=1.0, cache_dir=str(tmp_path / "cache"))
+    compiled = replace(chain, machine=machine)
     whole = compiled.train(run, SweepFolder(tmp_path / "whole"))
+    assert counters["inductor"]["fxgraph_cache_miss"], "nothing was compiled"
     with pytest.raises(Stopped):
         compiled.train(run, SweepFolder(tmp_path / "stopped"), stop_after=run.spec.num_steps // 2)
     stopped = SweepFolder(tmp_path / "stopped").run(run.run_id)
@@ -233,7 +239,12 @@ def test_a_compiled_run_is_resumed_to_the_bit_and_is_the_plain_one_but_for_round
     stopped.compiled_whole.unlink()  # as after a kill in the midst of compiling, which leaves broken libraries
     for library in stopped.compiled_whole.parent.rglob("*.so"):
         library.write_bytes(bytes(1000))
+    counters.clear()
+    torch._dynamo.reset()  # else this process has it in memory
     resumed = compiled.train(run, SweepFolder(tmp_path / "stopped"))
+    assert counters["inductor"]["fxgraph_cache_hit"] and not counters["inductor"]["fxgraph_cache_miss"], (
+        "compiled again"
+    )
     assert not stopped.compiled_whole.parent.exists(), "a run that is done needs it no more"
     assert starts(resumed) == [0, run.spec.num_steps // 2]
     assert bits_of(resumed) == bits_of(whole)
