@@ -1,6 +1,7 @@
 """What tests share: one finished tiny sweep, made once (tests that alter it work on a copy), wandb's server, Slurm."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
@@ -24,11 +25,24 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished(base: Path) -> Path:
-    """The folder of a tiny sweep that went through to its verdict."""
+def finished(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny sweep that went through to its verdict; of pytest's workers one makes it for all."""
+    session = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if session is None:
+        _finish(base)
+    else:
+        first = tmp_path_factory.getbasetemp().parent / f"finished-{session}"
+        with first.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (first / "sweeps" / "finished" / "report.html").exists():
+                _finish(first)
+        shutil.copytree(first, base, dirs_exist_ok=True)
+    return base / "sweeps" / "finished"
+
+
+def _finish(base: Path) -> None:
     done = tiny.launch(base, "finished")
     assert done.returncode == 0, done.stderr
-    return base / "sweeps" / "finished"
 
 
 @pytest.fixture
