@@ -1,5 +1,6 @@
 """Plain data across the border: what comes back equals what went in, and forged messages give no value."""
 
+import array
 import collections
 import decimal
 import enum
@@ -32,7 +33,7 @@ class Colour(enum.IntEnum):
         *(None, True, 0, -7, 2**63, 2**64, -(2**70), 10**4000, 0.1, -0.0, math.inf, 1e-320, 3 + 4j, b"\0\xff"),
         *("", "ä\0\ud800", [], [1, [2, (3,)]], (), {1: [2], "a": (1, 2)}, {(1, 2): {3}}, set(), frozenset({1, (2,)})),
         *(bytearray(b"ab"), range(3, 30, 4), fractions.Fraction(-3, 7), decimal.Decimal("1.10"), float("-inf")),
-        *(collections.deque([1, 2]), [True, 1, 1.0]),
+        *(collections.deque([1, 2]), [True, 1, 1.0], array.array("q", [1, -(2**60)]), array.array("d", [0.5])),
     ],
     ids=lambda value: repr(value)[:40],
 )
@@ -51,6 +52,9 @@ def test_what_comes_back_is_of_the_same_type_and_value(value: Any) -> None:
         (collections.Counter("aab"), {"a": 2, "b": 1}),
         (collections.OrderedDict([(1, 2)]), {1: 2}),
         (collections.defaultdict(list, {1: [2]}), {1: [2]}),
+        (collections.UserList([1, (2,)]), [1, (2,)]),
+        (collections.UserDict({1: [2]}), {1: [2]}),
+        (collections.UserString("ab"), "ab"),
         (type("Text", (str,), {"__str__": lambda self: "forged"})("real"), "real"),
         (type("Number", (float,), {"__float__": lambda self: 0.0, "__eq__": lambda *_: True})(2.5), 2.5),
         (type("Items", (list,), {"__iter__": lambda self: iter([9])})([1, 2]), [1, 2]),
@@ -116,6 +120,13 @@ def test_depth_is_bounded_on_both_sides() -> None:
         *('{"fraction": [{"decimal": "1E+99999999"}]}', '{"fraction": ["1e999999999"]}', '{"range": ["1"]}'),
         *('{"decimal": [0, [1], 999999999]}', '{"decimal": "1E+99999999"}', '{"fraction": [0.5]}'),
         *('{"tuple": [], "set": []}', '{"__class__": "os"}', "\\", "", "1 2", "9" * 5000, '{"decimal": null}'),
+        *(
+            '{"array": 3}',
+            '{"array": ["q"]}',
+            '{"array": ["?", []]}',
+            '{"array": ["q", [0.5]]}',
+            '{"array": ["b", [300]]}',
+        ),
         '{"int": "0x' + "f" * 20_000 + '"}',
         '{"decimal": "' + "1" * 20_000 + '"}',
         '{"set": [' + ",".join(map(str, range(MAX_HASHED + 1))) + "]}",

@@ -8,6 +8,7 @@ says it equals everything) arrives as its base class would hold it: its own meth
 checker on bytes that may be forged: it builds data and calls no method of theirs, and bounds depth and length.
 """
 
+import array
 import collections
 import decimal
 import fractions
@@ -89,7 +90,7 @@ def _drain(value: Any, depth: int) -> list[Any]:
 _TAGS: dict[type, str] = {
     **{tuple: "tuple", dict: "dict", set: "set", frozenset: "frozenset", bytes: "bytes", bytearray: "bytearray"},
     **{complex: "complex", range: "range", collections.deque: "deque", fractions.Fraction: "fraction"},
-    **{decimal.Decimal: "decimal", _KEYS: "keys", _VALUES: "values", _ITEMS: "items"},
+    **{decimal.Decimal: "decimal", array.array: "array", _KEYS: "keys", _VALUES: "values", _ITEMS: "items"},
 }
 _PARTS: dict[str, Callable[[Any, int], Any]] = {
     **dict.fromkeys(("tuple", "set", "frozenset", "deque", "keys", "values", "items"), _items),
@@ -100,6 +101,7 @@ _PARTS: dict[str, Callable[[Any, int], Any]] = {
     "range": lambda value, _: [encode(part) for part in (value.start, value.stop, value.step)],
     "fraction": lambda value, _: [encode(value.numerator), encode(value.denominator)],
     "decimal": lambda value, _: str(value),
+    "array": lambda value, depth: [value.typecode, _items(value, depth)],
 }
 # A subclass is read through its base's own methods, whatever it has put in their place.
 _BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
@@ -116,6 +118,9 @@ _BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (complex, complex.__complex__),
     (fractions.Fraction, lambda value: fractions.Fraction(int(value.numerator), int(value.denominator))),
     (decimal.Decimal, decimal.Decimal),
+    (collections.UserList, lambda value: list(list.__iter__(value.data))),  # equal to what they wrap
+    (collections.UserString, lambda value: str.__add__(value.data, "")),
+    (collections.UserDict, lambda value: dict(dict.items(value.data))),
 )
 
 
@@ -130,7 +135,7 @@ def decode(message: bytes) -> Any:
         return _value(node, 0)
     except NotPlain:
         raise
-    except (ValueError, TypeError, ArithmeticError, RecursionError, AttributeError, KeyError) as error:
+    except (ValueError, TypeError, ArithmeticError, RecursionError, AttributeError, LookupError) as error:
         raise NotPlain(f"an answer that is not plain data ({type(error).__name__})") from None
 
 
@@ -213,5 +218,6 @@ _BUILDERS: dict[str, Callable[[Any, int], Any]] = {
     "range": _range,
     "fraction": lambda part, depth: fractions.Fraction(*_integers(part, depth)),
     "decimal": _decimal,
+    "array": lambda part, depth: array.array(part[0], _list(part[1], depth)),
     "opaque": lambda part, _: Opaque(str(part)[:80]),
 }
