@@ -13,6 +13,7 @@ from sweep.records import Record
 
 NOT_ONE_PHASE = "not_one_phase_because"
 FORMING_SHARE = 0.5  # of the loss's fall; with more of it on repeated tokens, copying still forms (docs/LOG.md)
+FORMED_RATIO = 0.45  # of the loss on repeated tokens to that on new ones; above it copying has hardly begun (ditto)
 
 
 def phase_name(copy_score_nats: float, copying_nats: float) -> str:
@@ -28,7 +29,7 @@ def phase_of(records: list[Record], copying_nats: float) -> dict[str, Any]:
     copying = [run_id for run_id, score in scores.items() if phase_name(score, copying_nats) == "copying"]
     not_copying = [run_id for run_id in scores if run_id not in copying]
     straddles = bool(copying and not_copying)
-    share = copying_share(records)
+    share, ratio = copying_share(records), copying_ratio(records)
     warnings, reasons = [], []
     if straddles:
         reasons.append("these runs straddle a phase change")
@@ -47,12 +48,18 @@ def phase_of(records: list[Record], copying_nats: float) -> dict[str, Any]:
             f"copying still forms in these runs: {share:.0%} of what their loss falls by is on tokens that repeat"
             f" (more than {FORMING_SHARE:.0%}), so they do not show the law yet; larger budgets would"
         )
+    if copying and ratio is not None and ratio > FORMED_RATIO:
+        reasons.append(
+            f"copying has hardly formed in these runs: tokens that repeat still cost the largest of them {ratio:.0%} of"
+            f" what new ones cost (more than {FORMED_RATIO:.0%}), so they lie below its knee; larger budgets would not"
+        )
     largest = max((record for record in records if record.run_id in scores), key=lambda record: record.flops)
     return {
         "phase": phase_name(scores[largest.run_id], copying_nats),
         "copying_nats": copying_nats,
         "straddles": straddles,
         "copying_share": share,
+        "copying_ratio": ratio,
         NOT_ONE_PHASE: reasons,
         "copy_score_nats": scores,
         "warnings": warnings,
@@ -77,3 +84,12 @@ def copying_share(records: list[Record]) -> float | None:
     of_repeated = repeated * (new - loss) / (new - repeated)  # what repeated tokens add to the loss of all
     fall, fall_of_repeated = (-np.polyfit(log_flops, each, 1)[0] for each in (loss, of_repeated))
     return float(fall_of_repeated / fall) if fall > 0 else None
+
+
+def copying_ratio(records: list[Record]) -> float | None:
+    """Mean loss on tokens that repeat in their window over that on new ones, at the largest budget; None if unknown."""
+    largest = max(record.budget_flops for record in records)
+    top = [record for record in records if record.budget_flops == largest]
+    parts = [(record.loss_repeated_nats, record.loss_new_nats) for record in top]
+    known = [(repeated, new) for repeated, new in parts if repeated is not None and new]
+    return float(np.mean([repeated / new for repeated, new in known])) if known else None

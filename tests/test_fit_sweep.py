@@ -11,7 +11,7 @@ import pytest
 from sweep.errors import SweepError
 from sweep.fit import fit_folder, fit_sweep, fit_table
 from sweep.folder import SweepFolder, read_json, write_json
-from sweep.phase import copying_share, phase_of
+from sweep.phase import copying_ratio, copying_share, phase_of
 from sweep.records import Record, write_records
 from sweep.table import read_table
 from tests.planted import (
@@ -91,12 +91,14 @@ def test_phase_is_that_of_the_largest_run_whatever_the_order() -> None:
     assert phase_of(records, 1.0)["phase"] == phase_of(records[::-1], 1.0)["phase"] == "not copying"
 
 
-def with_parts(repeated_per_fold: float, new_per_fold: float, kink: float = 0.0) -> list[Record]:
+def with_parts(
+    repeated_per_fold: float, new_per_fold: float, kink: float = 0.0, repeated_nats: float = 2.0
+) -> list[Record]:
     """The ladder, a fifth of its tokens repeated: falls in nats per e-fold; repeated ones begin ``kink`` higher."""
     records = []
     for run in ladder():
         folds = float(np.log(run.flops / BUDGETS[3]))
-        repeated, new = 2 - repeated_per_fold * folds + kink * (folds < 0), 5 - new_per_fold * folds
+        repeated, new = repeated_nats - repeated_per_fold * folds + kink * (folds < 0), 5 - new_per_fold * folds
         loss = 0.2 * repeated + 0.8 * new
         records.append(replace(run, loss_nats=loss, loss_repeated_nats=repeated, loss_new_nats=new))
     return records
@@ -124,6 +126,24 @@ def test_a_ladder_on_which_copying_still_forms_is_not_forecastable() -> None:
     assert not forming["phase"]["straddles"] and not forming["forecastable"]
     assert any("copying still forms" in reason and "56%" in reason for reason in forming["not_forecastable_because"])
     assert formed["forecastable"] and formed["phase"]["copying_share"] < 0.5
+
+
+def test_a_ladder_below_the_knee_of_copying_is_not_forecastable() -> None:
+    """Repeated tokens fall like new ones, so their share of the fall is a fifth; it is what they cost that speaks."""
+    below, above = (fit_sweep(plan(), with_parts(0.2, 0.2, repeated_nats=nats)) for nats in (3.0, 2.0))
+    folds = np.log(BUDGETS[-1] / BUDGETS[3])
+    assert below["phase"]["copying_ratio"] == pytest.approx((3 - 0.2 * folds) / (5 - 0.2 * folds), rel=0.01)
+    assert not below["forecastable"] and below["phase"]["copying_share"] == pytest.approx(0.2)
+    assert any("copying has hardly formed" in reason for reason in below["not_forecastable_because"])
+    assert above["forecastable"] and above["phase"]["copying_ratio"] < 0.45
+
+
+def test_the_ratio_is_that_of_the_largest_budgets_runs() -> None:
+    """2 of 5 nats at the fourth budget, by hand."""
+    records = with_parts(0.2, 0.2)
+    assert copying_ratio(ladder()) is None
+    up_to_fourth = [record for record in records if record.budget_flops <= BUDGETS[3]]
+    assert copying_ratio(up_to_fourth) == copying_ratio(up_to_fourth[::-1]) == pytest.approx(0.4, rel=0.01)
 
 
 @pytest.mark.parametrize(("threshold", "straddles"), [(0.5, False), (1.5, False), (1.0, True)])
