@@ -6,9 +6,8 @@ Reads only what is published; whether it holds is asked by ``python -m sweep.ver
 the tables whatever became of it: held, missed, refused or still waiting.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import matplotlib
@@ -18,16 +17,23 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 from benchmarks.drawing import FIGURES, table
+from benchmarks.forecast_claims import (
+    RATIOS,
+    BucketClaim,
+    Claim,
+    Published,
+    bucket_claims,
+    loss_claims,
+    nearest_ratio,
+    read_published,
+)
 from benchmarks.study import ROOT
-from sweep.cut_offs import cut_off_text
-from sweep.folder import SweepFolder, read_json
 from sweep.plot import COLOURS
-from sweep.records import fitted_records, points, read_records
+from sweep.records import points
 
 _RUNS, _LAW, _TARGET, _MEASURED = (COLOURS[name] for name in ("runs", "law", "target", "measured"))
 PAGE = ROOT / "docs" / "forecasts.md"
 BEGIN, END = "<!-- made by make figures: begin -->", "<!-- made by make figures: end -->"
-RATIOS = (30, 100, 300, 1_000, 3_000, 10_000)  # claims are summed up under the nearest of these, in logarithms
 _COLUMNS = 3
 
 # Public forecasts of a loss with their errors: name, extrapolation ratio, |error|, where it stands.
@@ -37,118 +43,6 @@ ANCHORS = (
 )
 GPT4_RATIO = 10_000  # OpenAI 2023, section 3.1: loss from at most so many times less compute; no error is given
 GPT4_URL = "https://arxiv.org/abs/2303.08774"
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One sealed forecast of a number at one cut-off, and what became of it."""
-
-    forecast: str
-    cut_off: str
-    ratio: float | None
-    predicted: float | None  # None: not forecastable
-    low: float | None
-    high: float | None
-    measured: float | None  # None: the target is not done
-    word: str
-
-    @property
-    def error(self) -> float | None:
-        return None if self.predicted is None or self.measured is None else self.predicted / self.measured - 1
-
-
-@dataclass(frozen=True)
-class BucketClaim:
-    claim: Claim  # of the mean of -log pass rate in nats
-    bucket: int
-    never_solved: int  # problems that the target did not solve once: the measurement is a lower bound
-    rate_predicted: float | None
-    rate_measured: float | None
-
-
-@dataclass(frozen=True)
-class Published:
-    folder: SweepFolder
-    seal: dict[str, Any]
-    fit: dict[str, Any]
-    verdict: dict[str, Any]  # only its status, if it is not judged
-
-    @property
-    def name(self) -> str:
-        return self.folder.path.name
-
-
-def read_published(forecasts: Path) -> list[Published]:
-    """Every published forecast, the oldest first. Raises CorruptFile."""
-    found = []
-    for path in forecasts.glob("*/seal.json"):
-        folder = SweepFolder(path.parent)
-        verdict = read_json(folder.verdict) if folder.verdict.exists() else {"status": "waiting", "reasons": []}
-        found.append(Published(folder, read_json(folder.seal), read_json(folder.fit), verdict))
-    return sorted(found, key=lambda published: (published.seal["sealed_utc"], published.name))
-
-
-def loss_claims(published: Published) -> list[Claim]:
-    """The main cut-off and the further ones, the largest first."""
-    seal, verdict = published.seal, published.verdict
-    main = {**seal, "max_flops_fraction": seal["cut_off"]["max_flops_fraction"]}
-    judged = [verdict, *verdict["cut_offs"]] if verdict["status"] == "judged" else [None] * (1 + len(seal["cut_offs"]))
-    return [
-        _claim(published, row["max_flops_fraction"], row["extrapolation_ratio"], row, found)
-        for row, found in zip([main, *seal["cut_offs"]], judged, strict=True)
-    ]
-
-
-def _claim(
-    published: Published, fraction: float, ratio: float | None, said: dict[str, Any], found: dict[str, Any] | None
-) -> Claim:
-    """What was sealed (``said``) with what was judged of it, if anything was."""
-    known = said if said["forecastable"] else dict.fromkeys(("prediction", "low", "high"))
-    word = _word(said["forecastable"], found["held"] if found else None, published.verdict["status"])
-    return Claim(
-        forecast=published.name,
-        cut_off=cut_off_text(fraction),
-        ratio=ratio,
-        predicted=known["prediction"],
-        low=known["low"],
-        high=known["high"],
-        measured=found["measured"] if found else None,
-        word=word,
-    )
-
-
-def bucket_claims(published: Published) -> list[BucketClaim]:
-    """All buckets at all cut-offs; none where the sweep was not sampled."""
-    sealed, verdict = published.seal["pass_rates"], published.verdict
-    if sealed is None:
-        return []
-    parts = [sealed, *sealed["cut_offs"]]
-    judged: list[Any] = [[None] * len(part["buckets"]) for part in parts]
-    if verdict["status"] == "judged":
-        judged = [verdict["pass_rates"], *(part["buckets"] for part in verdict["pass_rate_cut_offs"])]
-    claims = []
-    for part, rows in zip(parts, judged, strict=True):
-        fraction, largest = part["cut_off"]["max_flops_fraction"], part["cut_off"]["largest_fitted_flops"]
-        ratio = published.seal["target_flops"] / largest if largest else None
-        for bucket, found in zip(part["buckets"], rows, strict=True):
-            claims.append(
-                BucketClaim(
-                    claim=_claim(published, fraction, ratio, bucket, found),
-                    bucket=bucket["bucket"],
-                    never_solved=(found or {}).get("never_solved") or 0,
-                    rate_predicted=bucket["pass_rate_prediction"],
-                    rate_measured=(found or {}).get("pass_rate_measured"),
-                )
-            )
-    return claims
-
-
-def _word(forecastable: bool, held: bool | None, status: str) -> str:
-    if not forecastable:
-        return "not forecast"
-    if status != "judged":
-        return status
-    return {True: "held", False: "**missed**", None: "can't be told"}[held]
 
 
 # ---- the tables -------------------------------------------------------------------------------
@@ -167,10 +61,11 @@ def loss_table(claims: list[Claim]) -> str:
         [
             *(claim.forecast, claim.cut_off, _text(claim.ratio, ",.0f"), _text(claim.predicted, ".4f")),
             *(_interval(claim, ".4f"), _text(claim.measured, ".4f"), _text(claim.error, "+.2%"), claim.word),
+            "refused today" if claim.predicted is not None and claim.refused_today else "",
         ]
         for claim in claims
     ]
-    head = ["forecast", "from", "times", "predicted, nats per token", "90 % interval", "measured", "error", ""]
+    head = ["forecast", "from", "times", "predicted, nats per token", "90 % interval", "measured", "error", "", ""]
     return table(head, rows)
 
 
@@ -194,34 +89,48 @@ def bucket_table(claims: list[BucketClaim]) -> str:
     return table(head, rows)
 
 
-def nearest_ratio(ratio: float) -> int:
-    return min(RATIOS, key=lambda each: max(each / ratio, ratio / each))
-
-
-def summary_table(claims: list[Claim], buckets: list[BucketClaim]) -> str:
-    """Median error and how many held, at each ratio; buckets with a problem never solved have no error."""
+def loss_summary(claims: list[Claim]) -> str:
+    """Errors and how many held, at each ratio: of all, and of those that today's rules allow, by optimizer."""
     rows = []
     for ratio in RATIOS:
-        here = [c for c in claims if c.error is not None and c.ratio and nearest_ratio(c.ratio) == ratio]
-        rates = [
-            b.claim
-            for b in buckets
-            if b.claim.error is not None and b.claim.ratio and nearest_ratio(b.claim.ratio) == ratio
-        ]
-        solved = [b.claim for b in buckets if b.claim in rates and not b.never_solved]
-        if here or rates:
-            errors = f"{median(abs(c.error or 0) for c in here):.2%}" if here else ""
-            off = [abs((c.predicted or 0) - (c.measured or 0)) for c in solved]
-            rows.append(
-                [
-                    *(f"{ratio:,}", str(len(here)), errors, _held(here)),
-                    *(str(len(rates)), f"{sum(off) / len(off):.3f}" if off else "", _held(rates)),
-                ]
-            )
+        made = [c for c in claims if c.error is not None and c.ratio and nearest_ratio(c.ratio) == ratio]
+        allowed = [claim for claim in made if not claim.refused_today]
+        groups = {"all that were sealed": made}
+        if made:
+            for optimizer in sorted({claim.optimizer for claim in made}):
+                groups[f"allowed today, {optimizer}"] = [c for c in allowed if c.optimizer == optimizer]
+        rows += [[f"{ratio:,}", name, *_errors(group)] for name, group in groups.items() if made]
     head = [
-        *("about so many times", "forecasts of the loss", "median error", "held"),
-        *("of a bucket", "mean distance, nats", "held"),
+        *("about so many times", "forecasts of the loss", "number", "median size of the error", "mean error"),
+        *("median half width", "held"),
     ]
+    return table(head, rows)
+
+
+def _errors(claims: list[Claim]) -> list[str]:
+    if not claims:
+        return ["0", "", "", "", ""]
+    errors = [claim.error or 0.0 for claim in claims]
+    widths = [((c.high or 0.0) - (c.low or 0.0)) / 2 / (c.predicted or 1.0) for c in claims]
+    return [
+        *(str(len(claims)), f"{median(map(abs, errors)):.2%}", f"{mean(errors):+.2%}"),
+        *(f"{median(widths):.1%}", _held(claims)),
+    ]
+
+
+def bucket_summary(buckets: list[BucketClaim]) -> str:
+    """Distances and how many held, at each ratio; buckets with a problem never solved have no distance."""
+    rows = []
+    for ratio in RATIOS:
+        made = [b for b in buckets if b.claim.error is not None and b.claim.ratio]
+        here = [b for b in made if nearest_ratio(b.claim.ratio or 1.0) == ratio]
+        for name, numbers in (("1 to 3", (1, 2, 3)), ("4 to 6", (4, 5, 6))):
+            some = [each for each in here if each.bucket in numbers]
+            off = [(b.claim.predicted or 0) - (b.claim.measured or 0) for b in some if not b.never_solved]
+            if some:
+                distances = [f"{mean(map(abs, off)):.3f}", f"{mean(off):+.3f}"] if off else ["", ""]
+                rows.append([f"{ratio:,}", name, str(len(some)), *distances, _held([b.claim for b in some])])
+    head = ["about so many times", "buckets", "forecasts", "mean distance, nats", "predicted less measured", "held"]
     return table(head, rows)
 
 
@@ -271,7 +180,7 @@ def draw_losses(all_published: list[Published], path: Path) -> None:
     figure, panels = _grid(len(all_published))
     for axes, published in zip(panels, all_published, strict=True):
         target, curve = published.seal["target_flops"], published.fit["curve"]
-        flops, loss = points(fitted_records(read_records(published.folder.records)))
+        flops, loss = points(published.records)
         x = [point["flops"] / target for point in curve]
         low, high = ([p[key] for p in curve] for key in ("low", "high"))
         axes.fill_between(x, low, high, color=_LAW, alpha=0.12, lw=0)
@@ -326,8 +235,10 @@ def draw_buckets(claims: list[BucketClaim], path: Path) -> None:
 def draw_errors(claims: list[Claim], path: Path) -> None:
     """|error| against the extrapolation ratio, with what others have published."""
     figure, (axes,) = _grid(1)
-    for word, face, label in (("held", _TARGET, "held"), ("**missed**", "white", "missed")):
-        here = [claim for claim in claims if claim.word == word and claim.error is not None]
+    shown = [(word, refused) for refused in (False, True) for word in ("held", "**missed**")]
+    for word, refused in shown:
+        here = [c for c in claims if c.word == word and c.error is not None and c.refused_today == refused]
+        label = word.strip("*") + (", refused today" if refused else "")
         y = [max(100 * abs(claim.error or 0), 0.01) for claim in here]
         if here:
             axes.scatter(
@@ -335,7 +246,8 @@ def draw_errors(claims: list[Claim], path: Path) -> None:
                 y,
                 s=22,
                 color=_TARGET,
-                facecolor=face,
+                facecolor=_TARGET if word == "held" else "white",
+                alpha=0.4 if refused else 1.0,
                 label=f"this repository, {label}",
             )
     for (name, ratio, error, _), marker in zip(ANCHORS, "DX", strict=True):
@@ -367,7 +279,8 @@ def results(forecasts: Path, figures: Path) -> str:
     parts = []
     if all_published:
         draw_losses(all_published, figures / "forecasts.png")
-        parts += ["![loss forecasts](figures/forecasts.png)", summary_table(claims, buckets)]
+        parts += ["![loss forecasts](figures/forecasts.png)", loss_summary(claims)]
+        parts += [bucket_summary(buckets)] if buckets else []
         parts += ["### The loss", loss_table(claims)]
     else:
         parts.append("No forecast is published yet.")

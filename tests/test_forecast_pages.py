@@ -6,16 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.forecast_pages import (
-    BEGIN,
-    END,
-    PAGE,
-    bucket_claims,
-    loss_claims,
-    nearest_ratio,
-    read_published,
-    results,
-)
+from benchmarks.forecast_claims import bucket_claims, loss_claims, nearest_ratio, read_published
+from benchmarks.forecast_pages import BEGIN, END, PAGE, loss_summary, results
 from benchmarks.study import ROOT
 from sweep.folder import SweepFolder
 from sweep.publish import publish
@@ -70,7 +62,7 @@ def test_every_number_is_the_seals_or_the_verdicts(copy: Path, tmp_path: Path) -
     seal, verdict = (json.loads((folder / name).read_text()) for name in ("seal.json", "verdict.json"))
     main, further, few, *buckets = cells(results(tmp_path / "forecasts", tmp_path / "figures"), folder.name)
     assert main[1] == "1/10" and further[1] == "1/11.11"
-    assert [few[1], *few[3:]] == ["1/20", "", "", f"{verdict['measured']:.4f}", "", "not forecast"]
+    assert [few[1], *few[3:]] == ["1/20", "", "", f"{verdict['measured']:.4f}", "", "not forecast", ""]
     for row, claim in ((main, seal), (further, seal["cut_offs"][0])):
         if claim["forecastable"]:
             assert row[3] == f"{claim['prediction']:.4f}"
@@ -97,6 +89,22 @@ def test_a_miss_a_refusal_and_a_target_to_come_stay_in_the_table(copy: Path, tmp
     assert cells(page, folder.name)[0][7] == "refused" and "the target diverged: nan" in page
     (folder / "verdict.json").unlink()
     assert cells(results(tmp_path / "forecasts", tmp_path / "figures"), folder.name)[0][7] == "waiting"
+
+
+def test_what_todays_rules_refuse_is_marked_and_counts_apart() -> None:
+    """A ladder below the knee of copying, whose forecast missed, and one above it; from files that do not change."""
+    published = [each for each in read_published(ROOT / "forecasts") if each.name[11:] in ("vocabulary", "muon")]
+    claims = {(each.name[11:], claim.cut_off): claim for each in published for claim in loss_claims(each)}
+    low, high = claims["vocabulary", "1/300"], claims["muon", "1/30"]
+    assert low.refused_today and low.word == "**missed**" and not high.refused_today
+    summary = loss_summary([low, high, claims["vocabulary", "1/30"]])
+    assert cells(summary, "300") == [
+        ["300", "all that were sealed", "1", "23.55%", "+23.55%", "12.1%", "0 of 1"],
+        ["300", "allowed today, adamw", "0", "", "", "", ""],
+    ]
+    assert [row[1:3] for row in cells(summary, "30 ")] == [
+        *(["all that were sealed", "2"], ["allowed today, adamw", "1"], ["allowed today, muon", "1"])
+    ]
 
 
 def test_claims_are_summed_up_under_the_nearest_ratio() -> None:
