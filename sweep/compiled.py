@@ -39,25 +39,34 @@ def compiled(fabric: Fabric, loss_of: torch.nn.Module, run: PlannedRun, machine:
     if on_cpu and shutil.which(os.environ.get("CXX", "g++")) is None:
         log.warning("run %s is not compiled: there is no C++ compiler (g++, or the one that CXX names)", run.run_id)
         return loss_of
-    own = folder.compiled_whole.parent
     if fabric.is_global_zero and not folder.compiled_whole.exists():
-        shutil.rmtree(own, ignore_errors=True)
-        with suppress(FileNotFoundError):  # the first of its shape compiles
-            shutil.copytree(_of_shape(run, machine), own)
+        _take_over(_of_shape(run, machine), folder)
     fabric.barrier()
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(own.resolve())
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder.compiled_whole.parent.resolve())
     from torch._inductor import config as inductor_config
 
     inductor_config.compile_threads = 1  # a pool of helpers would outlive the worker
     return torch.compile(loss_of, dynamic=False, mode="default" if on_cpu else "reduce-overhead")
 
 
+def _take_over(kept: Path, folder: RunFolder) -> None:
+    """Copy what was kept for the run's shape, the mark last: a kill on the way leaves a folder that is made anew."""
+    mark, own = folder.compiled_whole, folder.compiled_whole.parent
+    shutil.rmtree(own, ignore_errors=True)
+    try:
+        shutil.copytree(kept, own, ignore=shutil.ignore_patterns(mark.name))
+        mark.touch()
+    except OSError:  # the first of its shape, or no room: it compiles
+        shutil.rmtree(own, ignore_errors=True)
+
+
 def keep_compiled(run: PlannedRun, machine: MachineSpec, folder: RunFolder) -> None:
     """After a step, when the compiler is through: mark the run's own folder as whole and keep a copy for others."""
-    own, kept = folder.compiled_whole.parent, _of_shape(run, machine)
+    own = folder.compiled_whole.parent
     if not own.exists() or folder.compiled_whole.exists():
         return
     folder.compiled_whole.touch()
+    kept = _of_shape(run, machine)
     part = kept.with_name(f"{kept.name}-{run.run_id}.part")
     with suppress(OSError):  # another run of the shape was faster, or there is no room: then others compile
         shutil.copytree(own, part, dirs_exist_ok=True)
