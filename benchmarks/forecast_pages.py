@@ -188,7 +188,13 @@ def draw_losses(all_published: list[Published], path: Path) -> None:
         axes.scatter(flops / target, loss, s=8, color=_RUNS, label="small runs")
         claims = [claim for claim in loss_claims(published) if claim.predicted is not None]
         for place, claim in enumerate(claims):
-            _bar(axes, 1.5**place, claim, 1 - 0.13 * place, "sealed, one for each cut-off, side by side" if place == 0 else None)
+            _bar(
+                axes,
+                1.5**place,
+                claim,
+                1 - 0.13 * place,
+                "sealed, one for each cut-off, side by side" if place == 0 else None,
+            )
         measured = next((claim.measured for claim in claims if claim.measured is not None), None)
         if measured is not None:
             axes.scatter([1.0], [measured], marker="*", s=90, color=_MEASURED, zorder=5, label="measured")

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from sweep.folder import HASH_KEY, SweepFolder, read_json
+from sweep.errors import SweepError
+from sweep.folder import HASH_KEY, SweepFolder, locked, read_json
+from sweep.pipeline import locked_sweep
 from sweep.run_spec import read_plan
 from tests import tiny
 
@@ -137,17 +139,11 @@ def test_a_diverged_run_is_shown_and_never_silently_left_out(base: Path) -> None
     assert "runs to go" not in again.stderr  # it would diverge again
 
 
-def test_two_launches_at_once_are_refused(copy: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sweep import pipeline
-    from sweep.errors import SweepError
-    from sweep.folder import locked
-
-    del base
-    monkeypatch.setattr(pipeline, "_LOCK_WAIT_SECONDS", 0.3)
+def test_two_launches_at_once_are_refused(copy: Path) -> None:
     folder = SweepFolder(copy)
     with locked(folder.lock) as held:
         assert held
-        with pytest.raises(SweepError, match="another launch is at work"), pipeline.locked_sweep(folder):
+        with pytest.raises(SweepError, match="another launch is at work"), locked_sweep(folder, wait_seconds=0.3):
             pass
 
 
