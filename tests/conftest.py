@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from sweep.folder import SweepFolder
+from sweep.run_spec import read_plan
 from tests import tiny
 from tests.slurm_cluster import SlurmCluster, until, why_no_slurm
 from tests.wandb_stub import WandbStub
@@ -43,6 +45,17 @@ def finished(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _finish(base: Path) -> None:
     done = tiny.launch(base, "finished")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def in_two_parts(base: Path, finished: Path) -> Path:
+    """The finished sweep, its target trained again with three rows a pass: the additions that two ranks make."""
+    folder = SweepFolder(Path(shutil.copytree(finished, base / "parts" / "sweeps" / "finished")))
+    shutil.rmtree(folder.run(read_plan(folder).target.run_id).path)
+    folder.verdict.unlink()
+    done = tiny.launch(base / "parts", "finished", f"machine.cache_dir={base}/cache", "machine.rows_per_pass=3")
+    assert done.returncode == 0, done.stderr
+    return folder.path
 
 
 @pytest.fixture

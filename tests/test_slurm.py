@@ -144,9 +144,9 @@ def test_a_run_that_fails_twice_stops_and_is_named(cluster: SlurmCluster, tmp_pa
 
 @pytest.mark.slow
 def test_a_target_on_two_tasks_of_a_node_survives_its_time_limit(
-    cluster: SlurmCluster, tmp_path: Path, base: Path, finished: Path
+    cluster: SlurmCluster, tmp_path: Path, base: Path, in_two_parts: Path
 ) -> None:
-    """srun starts both ranks; warned of the limit they stop at one step, and go on to the same loss as forked ranks."""
+    """srun starts both ranks; warned of the limit they stop at one step, and go on to the loss of one in two parts."""
     two = ["machine.devices=2", "machine.strategy=ddp", "machine.slurm.target_cpus=1"]
     done = launch(cluster, tmp_path, base / "cache", *two)
     assert done.returncode == 0, done.stderr
@@ -162,5 +162,4 @@ def test_a_target_on_two_tasks_of_a_node_survives_its_time_limit(
     assert [row["step"] > 0 for row in target.rows() if row.get("event") == "resumed"] == [True]
     machine = read_json(target.train)["machine"]
     assert (machine["strategy"], machine["per_node"]) == ("ddp", 2)
-    alone, shared = read_json(finished / "verdict.json")["measured"], read_json(sweep / "verdict.json")["measured"]
-    assert shared == pytest.approx(alone, abs=5e-3)  # rounding, grown over a whole run; another seed is 0.03 off
+    assert read_json(sweep / "verdict.json")["measured"] == read_json(in_two_parts / "verdict.json")["measured"]
