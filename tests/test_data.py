@@ -214,6 +214,7 @@ def rows_file(path: Path, count: int, seed: int = 0) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_neither_workers_nor_kills_change_a_bit(tmp_path: Path) -> None:
     """A preparation that is killed (SIGKILL) again and again ends in the files of an undisturbed one."""
     path = rows_file(tmp_path / "rows.jsonl", 3000)

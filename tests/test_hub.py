@@ -98,6 +98,7 @@ def test_a_data_set_and_a_tokenizer_of_the_hub(streamed: dict[str, object]) -> N
     assert streamed["info"]["sources"][0]["left_out"] == {"filtered by licenses": 200}  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_a_data_set_in_the_local_cache_needs_no_network(streamed: dict[str, object], tmp_path: Path) -> None:
     """Fetched once, then read with the server gone, and with HF_HUB_OFFLINE: the same tokens as streamed."""
     fetch = """

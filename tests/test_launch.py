@@ -60,6 +60,7 @@ def test_a_larger_grid_takes_over_what_it_shares(base: Path, finished: Path) -> 
     assert json.loads((base / "sweeps" / "larger" / "verdict.json").read_text())["status"] == "judged"
 
 
+@pytest.mark.slow
 def test_a_target_that_was_seen_before_is_no_forecast(base: Path, finished: Path) -> None:
     """The same target under another name: nothing is sealed, and the comparison is called a backtest."""
     del finished

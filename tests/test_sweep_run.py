@@ -102,6 +102,7 @@ def show(path: str, mode: str, times: int = 1) -> None:
     print("{}")
 
 
+@pytest.mark.slow
 def test_the_seal_is_sent_once_and_the_servers_time_is_kept(copy: Path, stub: WandbStub) -> None:
     """Shown at the seal and again at the verdict: one artifact of the file's own bytes, two rows, each once."""
     folder = SweepFolder(copy)
