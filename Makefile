@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: sweep test test-slow test-slow-waiting test-slow-others slurm-packages check bench studies figures lock clean
+.PHONY: sweep test test-slow test-slow-waiting test-slow-others slurm-packages check bench studies wheels figures lock clean
 
 sweep: .venv/ready
 	$(BIN)/python -m sweep.launch
@@ -62,6 +62,10 @@ studies: .venv/ready
 	$(BIN)/python -m benchmarks.ablations
 	$(BIN)/python -m benchmarks.straight_law
 	$(BIN)/python -m benchmarks.recipe_at_scale
+
+# What data=wheels trains on. A wheel for any machine alone, so that the corpus is the same on all.
+wheels: .venv/ready
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary=:all: --platform any --python-version 3.11 --implementation py --abi none --require-hashes --dest .cache/wheels --requirement configs/data/wheels.txt
 
 # docs/forecasts.md and its figures, from what is published in forecasts/.
 figures: .venv/ready

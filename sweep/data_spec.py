@@ -1,6 +1,6 @@
 """What a corpus is made of: the ``data`` group of the configuration, and what can be seen to be wrong with it.
 
-All of it decides results. The entries of ``data.sources`` are of three kinds, which use different keys; an entry of a
+All of it decides results. The entries of ``data.sources`` are of four kinds, which use different keys; an entry of a
 list has no group file of its own, so the keys that a kind does not use have their empty values here.
 """
 
@@ -16,7 +16,7 @@ class SourceSpec:
     """Documents from one place."""
 
     name: str
-    kind: str  # installed_python, files or hub
+    kind: str  # installed_python, wheels, files or hub
     weight: float | None = None  # share of the training windows; null (for all): in proportion to what each holds
     max_document_bytes: int = 1_000_000  # longer documents are left out, and counted
     # installed_python: the source of installed packages, split by whole packages
@@ -24,15 +24,18 @@ class SourceSpec:
     held_out_packages: list[str] = field(default_factory=list)
     train_bytes: int | None = None  # source bytes read for training, picked over all packages alike
     held_out_bytes: int | None = None
+    # installed_python and wheels
     max_line_chars: int | None = None  # a file with a longer line is no hand-written code
-    # files: parquet, JSON lines and text on a disk
+    # wheels: the source of packages that pip has downloaded
+    max_package_bytes: int | None = None  # of any one package; null: all
+    # files (parquet, JSON lines and text on a disk) and wheels
     paths: list[str] = field(default_factory=list)  # files, folders, or patterns such as data/*.parquet
     # hub: a data set of the Hugging Face hub
     dataset: str | None = None  # owner/name
     config: str | None = None
     split: str | None = None
     revision: str | None = None  # branch, tag or commit; null: what is newest when the corpus is first prepared
-    # files and hub
+    # files and hub, but max_bytes that wheels have too
     text_column: str | None = None  # null: "text"
     group_column: str | None = None  # such as a repository; "folder": the first one below the path (text files alone)
     filters: dict[str, list[str]] = field(default_factory=dict)  # column: values of which a document must have one
@@ -61,14 +64,20 @@ _EVERY_KIND = {"name", "kind", "weight", "max_document_bytes"}
 _ROWS = {"text_column", "group_column", "filters", "max_bytes"}
 _NEEDED = {
     "installed_python": {"train_packages", "train_bytes", "max_line_chars"},
+    "wheels": {"paths", "max_line_chars"},
     "files": {"paths"},
     "hub": {"dataset", "split"},
 }
 _ALLOWED = {
     "installed_python": _NEEDED["installed_python"] | {"held_out_packages", "held_out_bytes"},
+    "wheels": _NEEDED["wheels"] | {"max_package_bytes", "max_bytes"},
     "files": _NEEDED["files"] | _ROWS,
     "hub": _NEEDED["hub"] | _ROWS | {"config", "revision"},
 }
+_AMOUNTS = (
+    *("weight", "max_document_bytes", "train_bytes", "held_out_bytes", "max_line_chars", "max_package_bytes"),
+    "max_bytes",
+)
 _WEIGHT_TOLERANCE = Fraction(1, 10**9)  # for shares such as 1/3, written with sixteen digits
 
 
@@ -131,7 +140,7 @@ def _check_source(path: str, source: SourceSpec) -> None:
             f"keys of kind {source.kind}: {', '.join(sorted(_ALLOWED[source.kind]))}",
             f"leave {path}.{key} out",
         )
-    for key in ("weight", "max_document_bytes", "train_bytes", "held_out_bytes", "max_line_chars", "max_bytes"):
+    for key in _AMOUNTS:
         value = getattr(source, key)
         if value is not None and not 0 < value < float("inf"):
             raise SweepError(f"{path}.{key} is {value!r}", "a finite number above 0", f"set {path}.{key} to such")

@@ -1,5 +1,6 @@
 """Small corpora for tests: what ``data`` may look like."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +43,13 @@ def files_spec(*paths: Path, **changes: Any) -> DataSpec:
     """Files; a change that is a key of sources changes the source."""
     of_source = {key: changes.pop(key) for key in list(changes) if key in SourceSpec.__dataclass_fields__}
     return data_spec(SourceSpec("files", "files", paths=[str(path) for path in paths], **of_source), **changes)
+
+
+def wheel(folder: Path, name: str, files: dict[str, str]) -> Path:
+    """A wheel as pip downloads them, with these files in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member, text in files.items():
+            archive.writestr(member, text)
+    return path

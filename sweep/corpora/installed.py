@@ -8,15 +8,9 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
+from sweep.corpora.hand_written import SKIPPED_FOLDERS, hand_written, is_skipped
 from sweep.data_spec import SourceSpec
 from sweep.errors import SweepError
-
-_SKIPPED_FOLDERS = {
-    *("test", "tests", "testing", "_vendor", "vendor", "vendored", "third_party", "site-packages"),
-    *("dist-packages", "__pycache__", "idlelib", "lib2to3", "ensurepip", "pydoc_data", "encodings"),
-}
-_SKIPPED_ENDINGS = ("_pb2.py", "_pb2_grpc.py")
-_MIN_FILE_BYTES = 200
 
 
 def package_files(source: SourceSpec) -> Iterator[tuple[str, str, str]]:
@@ -56,10 +50,10 @@ def _pick_files(source: SourceSpec, packages: list[str], max_bytes: int, key: st
 def _files_of(package: str) -> Iterator[tuple[str, str, Path]]:
     root = _package_root(package)
     for folder, subfolders, names in os.walk(root):
-        subfolders[:] = [name for name in subfolders if name not in _SKIPPED_FOLDERS]
+        subfolders[:] = [name for name in subfolders if name not in SKIPPED_FOLDERS]
         for name in names:
-            if name.endswith(".py") and not name.endswith(_SKIPPED_ENDINGS):
-                path = Path(folder) / name
+            path = Path(folder) / name
+            if name.endswith(".py") and not is_skipped(Path(name)):
                 yield f"{package}/{path.relative_to(root).as_posix()}", package, path
 
 
@@ -77,13 +71,7 @@ def _package_root(package: str) -> Path:
 
 
 def _read_source(path: Path, source: SourceSpec) -> str | None:
-    """A file's text, or None for what is no hand-written code: huge, nearly empty, data tables, not UTF-8."""
     try:
-        raw = path.read_bytes()
-        text = raw.decode("utf-8")
-    except (OSError, UnicodeDecodeError):
+        return hand_written(path.read_bytes(), source)
+    except OSError:
         return None
-    if not _MIN_FILE_BYTES <= len(raw) <= source.max_document_bytes:
-        return None
-    longest = max(map(len, text.splitlines()))
-    return text if source.max_line_chars is None or longest <= source.max_line_chars else None

@@ -16,6 +16,7 @@ from sweep.corpora import hub
 from sweep.corpora.files import FOLDER, LocalFile, check_unchanged, local_files, rows_of_file, text_file
 from sweep.corpora.installed import package_files
 from sweep.corpora.near_duplicates import longer_lines
+from sweep.corpora.wheels import documents_of_wheel, in_order
 from sweep.data_spec import DataSpec, SourceSpec, held_out_groups
 from sweep.errors import SweepError
 
@@ -48,7 +49,13 @@ class Reader:
 
     def __iter__(self) -> Iterator[Document]:
         self.position = {"read": 0, "bytes": 0, "left_out": {}, "not_utf8": [], **self.position}
-        rows = {"installed_python": self._packages, "files": self._files, "hub": self._hub}[self.source.kind]()
+        readers = {
+            "installed_python": self._packages,
+            "wheels": self._wheels,
+            "files": self._files,
+            "hub": self._hub,
+        }
+        rows = readers[self.source.kind]()
         limit = self.source.max_bytes
         for document in rows:
             if limit is not None and self.position["bytes"] >= limit:
@@ -72,8 +79,18 @@ class Reader:
         return False
 
     def _packages(self) -> Iterator[Document | None]:
-        start = self.position["read"]
-        for name, package, text in islice(package_files(self.source), start, None):
+        return self._of_packages(package_files(self.source))
+
+    def _wheels(self) -> Iterator[Document | None]:
+        def texts() -> Iterator[tuple[str, str, str]]:
+            for file in self.found:
+                check_unchanged(file)
+                yield from documents_of_wheel(file, self.source)
+
+        return self._of_packages(texts())
+
+    def _of_packages(self, texts: Iterator[tuple[str, str, str]]) -> Iterator[Document | None]:
+        for name, package, text in islice(texts, self.position["read"], None):
             self.position["read"] += 1
             if longer_lines(text):
                 yield Document(name, text, package)
@@ -158,8 +175,8 @@ def fingerprint(source: SourceSpec) -> tuple[str, Any]:
         snapshot = hub.resolve(source)
         digest.update(snapshot.identity.encode())
         return digest.hexdigest(), snapshot
-    if source.kind == "files":
-        files = local_files(source)
+    if source.kind in {"files", "wheels"}:
+        files = local_files(source) if source.kind == "files" else in_order(local_files(source))
         for file in files:
             digest.update(f"{file.name}\0{file.sha256}\0".encode())
         return digest.hexdigest(), files
