@@ -98,6 +98,12 @@ def test_what_is_no_whole_wheel_is_refused_by_name(tmp_path: Path) -> None:
         read(wheels_spec(tmp_path))
 
 
+def test_without_wheels_the_error_says_how_to_get_them(tmp_path: Path) -> None:
+    with pytest.raises(SweepError, match="has nothing at") as error:
+        read(wheels_spec(tmp_path))
+    assert "make wheels" in str(error.value)
+
+
 def test_two_wheels_of_one_package_and_other_files_are_refused(tmp_path: Path) -> None:
     first = wheel(tmp_path, "Some.Lib", {"some/m.py": source_text("m")})
     wheel(tmp_path, "some_lib", {"some/m.py": source_text("m")})

@@ -58,7 +58,8 @@ def local_files(source: SourceSpec) -> list[LocalFile]:
             raise SweepError(
                 f"the source {source.name} of data.sources has nothing at {pattern} (looked from {Path.cwd()})",
                 "files, folders with files, or patterns that match some",
-                f"correct paths of the source {source.name}",
+                f"correct paths of the source {source.name}"
+                + (", or download what configs/data/wheels.txt lists: make wheels" if source.kind == "wheels" else ""),
             )
     return [_hashed(name, path) for path, name in sorted(found.items(), key=lambda item: (item[1], str(item[0])))]
 
