@@ -1,4 +1,4 @@
-"""Kill a sweep at random moments and launch it again, until it goes through.
+"""Kill a sweep at random moments, half of them in a training, and launch it again, until it goes through.
 
     python -m tests.kill_drill KILLS SEED [override ...]
 
@@ -39,7 +39,11 @@ def drill(spec: SweepSpec, num_kills: int, seed: int) -> dict[str, int]:
     killed, interrupted_runs = 0, set()
     while killed < num_kills:
         process = context.Process(target=run_pipeline, args=(spec,))
+        before = _written(folder)
         process.start()
+        # Every other kill waits for a training, so that some hit one however slow the machine is.
+        while killed % 2 and process.is_alive() and _written(folder) == before:
+            time.sleep(0.01)
         deadline = time.monotonic() + generator.uniform(0.3, 1.0)
         while process.is_alive() and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -59,6 +63,11 @@ def drill(spec: SweepSpec, num_kills: int, seed: int) -> dict[str, int]:
         row.get("event") == "resumed" for run in folder.path.glob("runs/*") for row in folder.run(run.name).rows()
     )
     return {"killed": killed, "interrupted": len(interrupted_runs), "resumed": resumed, "exit": last.exitcode or 0}
+
+
+def _written(folder: SweepFolder) -> int:
+    """Bytes that trainings have logged."""
+    return sum(path.stat().st_size for path in folder.path.glob("runs/*/metrics.jsonl"))
 
 
 def main() -> None:
