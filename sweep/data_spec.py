@@ -75,7 +75,12 @@ _ALLOWED = {
     "hub": _NEEDED["hub"] | _ROWS | {"config", "revision"},
 }
 _AMOUNTS = (
-    *("weight", "max_document_bytes", "train_bytes", "held_out_bytes", "max_line_chars", "max_package_bytes"),
+    "weight",
+    "max_document_bytes",
+    "train_bytes",
+    "held_out_bytes",
+    "max_line_chars",
+    "max_package_bytes",
     "max_bytes",
 )
 _WEIGHT_TOLERANCE = Fraction(1, 10**9)  # for shares such as 1/3, written with sixteen digits

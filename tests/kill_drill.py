@@ -41,10 +41,12 @@ def drill(spec: SweepSpec, num_kills: int, seed: int) -> dict[str, int]:
         process = context.Process(target=run_pipeline, args=(spec,))
         before = _written(folder)
         process.start()
-        # Every other kill waits for a training, so that some hit one however slow the machine is.
-        while killed % 2 and process.is_alive() and _written(folder) == before:
+        # Every other kill waits for a training, so that some hit one however slow the machine is; and not for long
+        # then, so that the sweep is not through before the last kill on a fast one.
+        in_training = killed % 2
+        while in_training and process.is_alive() and _written(folder) == before:
             time.sleep(0.01)
-        deadline = time.monotonic() + generator.uniform(0.3, 1.0)
+        deadline = time.monotonic() + (generator.uniform(0.1, 0.4) if in_training else generator.uniform(0.3, 1.0))
         while process.is_alive() and time.monotonic() < deadline:
             time.sleep(0.01)
         if not process.is_alive():

@@ -3,7 +3,6 @@
 import hashlib
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
@@ -67,7 +66,7 @@ def _members(file: LocalFile) -> Iterator[tuple[str, bytes]]:
             names = [name for name in wheel.namelist() if name.endswith(".py") and not is_skipped(PurePosixPath(name))]
             for name in sorted(names, key=_hash):
                 yield name, wheel.read(name)
-    except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError, EOFError) as error:
+    except Exception as error:  # of zipfile, zlib or the system: whatever the damage is
         raise SweepError(
             f"{file.path} can't be read as a wheel ({type(error).__name__}: {error})",
             "a whole file, as pip download leaves it",
