@@ -1,53 +1,92 @@
 """Is the recipe at its optimum well above the budget that it was tuned at? One setting changed at a time, one seed.
 
-    python -m benchmarks.recipe_at_scale
+    python -m benchmarks.recipe_at_scale [adamw | muon]
 
-At 2.8e12 FLOPs, 25 times the proxy of ``experiment=tune``: learning rate, weight decay, batch, depth, and width against
-tokens. The shapes of a changed depth keep about the parameters of the recipe's own.
+AdamW at 2.8e12 FLOPs, 25 times the proxy of ``experiment=tune``. Muon at 1e13, between the ladder and the target of
+``experiment=registered_wheels``, on its data (``make wheels`` first); the recipe at 3e13 too, for the slope there, and
+other numbers of heads: up to width 64 there is one. The shapes of a changed depth keep about the parameters of the
+recipe's own.
 """
 
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.study import Trial, configured, corpus_of, run_trials, write_result
 from sweep.plan import plan_run, shape_for_budget
 
-BUDGET_FLOPS = 2.8e12
+
+@dataclass(frozen=True)
+class Variant:
+    """What differs from the recipe: settings, the width over the recipe's, the budget over the study's."""
+
+    settings: tuple[str, ...] = ()
+    width_factor: float = 1.0
+    budget_factor: float = 1.0
 
 
-def _rate(value: float) -> list[str]:
-    return [f"recipe.learning_rate={value}", f"recipe.hidden_learning_rate={value}"]
-
-
-# Name: settings that differ from the recipe's, and the width over the recipe's.
-VARIANTS: dict[str, tuple[list[str], float]] = {
-    "the recipe": ([], 1.0),
-    "learning rate 0.5 times": (_rate(0.005), 1.0),
-    "learning rate 1.41 times": (_rate(0.0141), 1.0),
-    "no weight decay": (["recipe.weight_decay_horizons=0"], 1.0),
-    "weight decay twice": (["recipe.weight_decay_horizons=4"], 1.0),
-    "batch a half": (["recipe.batch_tokens_per_sqrt_token=0.25"], 1.0),
-    "batch twice": (["recipe.batch_tokens_per_sqrt_token=1"], 1.0),
-    "depth 5": (["model.depth=5"], 0.8),
-    "1.3 times as wide": ([], 1.3),
-    "0.75 times as wide": ([], 0.75),
+SHARED_VARIANTS = {
+    "the recipe": Variant(),
+    "batch a half": Variant(("recipe.batch_tokens_per_sqrt_token=0.25",)),
+    "batch twice": Variant(("recipe.batch_tokens_per_sqrt_token=1",)),
+    "depth 5": Variant(("model.depth=5",), width_factor=0.8),
+    "1.3 times as wide": Variant(width_factor=1.3),
+    "0.75 times as wide": Variant(width_factor=0.75),
 }
 
 
-def main() -> None:
-    rows: list[dict[str, Any]] = []
-    for name, (settings, width_factor) in VARIANTS.items():
-        spec = configured(*settings)
-        corpus = corpus_of(spec)
-        shape = shape_for_budget(BUDGET_FLOPS, spec.model, spec.data.vocab_size, width_factor)
-        run = plan_run(shape, BUDGET_FLOPS, 0, "fit", spec, corpus.info["sha256"])
-        rows += run_trials([Trial(name, run)], corpus, spec)
-    reference = rows[0]["loss_nats"]
+def _rates(all_groups: float, hidden: float) -> Variant:
+    return Variant((f"recipe.learning_rate={all_groups}", f"recipe.hidden_learning_rate={hidden}"))
+
+
+# Optimizer: FLOPs, settings of the study, variants.
+STUDIES: dict[str, tuple[float, list[str], dict[str, Variant]]] = {
+    "adamw": (
+        2.8e12,
+        [],
+        SHARED_VARIANTS
+        | {
+            "no weight decay": Variant(("recipe.weight_decay_horizons=0",)),
+            "weight decay twice": Variant(("recipe.weight_decay_horizons=4",)),
+            "learning rate 0.5 times": _rates(0.005, 0.005),
+            "learning rate 1.41 times": _rates(0.0141, 0.0141),
+        },
+    ),
+    "muon": (
+        1e13,
+        ["data=wheels", "recipe=muon", "evaluation.held_out_tokens=400_000"],
+        {
+            "the recipe at 3 times the budget": Variant(budget_factor=3.0),
+            **SHARED_VARIANTS,
+            "Muon's rate 0.5 times": _rates(0.01, 0.01),
+            "Muon's rate twice": _rates(0.01, 0.04),
+            "one head": Variant(("model.head_width=128",)),
+            "four heads": Variant(("model.head_width=20",)),
+            "depth 2": Variant(("model.depth=2",), width_factor=1.2),
+        },
+    ),
+}
+
+
+def main(optimizer: str = "adamw") -> None:
+    budget_flops, study, variants = STUDIES[optimizer]
+    study = [*study, "machine.compile_from_flops=1.5e12"]
+    recipe = configured(*study)
+    corpus = corpus_of(recipe)
+    trials = []
+    for name, variant in variants.items():
+        spec = configured(*study, *variant.settings)
+        flops = budget_flops * variant.budget_factor
+        shape = shape_for_budget(flops, spec.model, spec.data.vocab_size, variant.width_factor)
+        trials.append(Trial(name, plan_run(shape, flops, 0, "fit", spec, corpus.info["sha256"])))
+    rows: list[dict[str, Any]] = run_trials(trials, corpus, recipe)
+    reference = next(row["loss_nats"] for row in rows if row["label"] == "the recipe")
     for row in rows:
         row["against_the_recipe"] = row["loss_nats"] / reference - 1
-        print(f"{row['label']:26} {row['loss_nats']:.4f} {row['against_the_recipe']:+.2%}", file=sys.stderr)
-    write_result("recipe_at_scale", {"budget_flops": BUDGET_FLOPS, "runs": rows})
+        print(f"{row['label']:34} {row['loss_nats']:.4f} {row['against_the_recipe']:+.2%}", file=sys.stderr)
+    name = "recipe_at_scale" + ("" if optimizer == "adamw" else f"_{optimizer}")
+    write_result(name, {"budget_flops": budget_flops, "runs": rows})
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -47,11 +47,12 @@ class Trial:
 
 
 def configured(*overrides: str) -> SweepSpec:
-    """The default configuration with more training data, of code alone and without sampling, and these overrides."""
+    """The default configuration without sampling and with these overrides; more training data, if they choose none."""
+    more = (
+        [] if any(override.startswith("data=") for override in overrides) else ["data.sources.0.train_bytes=48_000_000"]
+    )
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        config = compose(
-            "sweep", ["name=study", "capability=none", "data.sources.0.train_bytes=48_000_000", *overrides]
-        )
+        config = compose("sweep", ["name=study", "capability=none", *more, *overrides])
     spec = OmegaConf.to_object(config)
     assert isinstance(spec, SweepSpec)
     return spec
