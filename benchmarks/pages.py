@@ -91,6 +91,7 @@ def recipe_at_scale(result: dict[str, Any]) -> str:
     rows = [
         [
             row["label"],
+            f"{row['flops']:.1e}",
             str(row["width"]),
             f"{row['num_tokens']:,}",
             f"{row['num_steps']:,}",
@@ -99,8 +100,8 @@ def recipe_at_scale(result: dict[str, Any]) -> str:
         ]
         for row in result["runs"]
     ]
-    head = ["one setting changed", "width", "tokens", "steps", "loss", "against the recipe"]
-    return f"At {result['budget_flops']:.2g} FLOPs, one seed each.\n\n" + table(head, rows)
+    head = ["one setting changed", "FLOPs", "width", "tokens", "steps", "loss", "against the recipe"]
+    return "One seed each.\n\n" + table(head, rows)
 
 
 def straight_law(result: dict[str, Any]) -> str:
@@ -230,6 +231,7 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     ),
     "ablations": ("What each switch of the recipe is worth", ablations),
     "recipe_at_scale": ("Is the recipe at its optimum where it was not tuned?", recipe_at_scale),
+    "recipe_at_scale_muon": ("And with Muon?", recipe_at_scale),
     "coordinate_check": ("Sizes over width and depth", coordinate_check),
     "sweep_overhead": ("What a sweep costs beside its trainings", sweep_overhead),
     "slurm_cost": ("What a cluster costs a sweep", slurm_pages.slurm_cost),
@@ -242,6 +244,9 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "learning_rate_transfer": ("The best learning rate over width and depth", learning_rate_transfer),
 }
 
+# What is run, where it is not a module of the section's name.
+COMMANDS = {"recipe_at_scale_muon": "recipe_at_scale muon"}
+
 
 def main() -> None:
     parts = [
@@ -252,7 +257,7 @@ def main() -> None:
         path: Path = RESULTS / f"{name}.json"
         if path.exists():
             result = read_json(path)
-            command = f"`python -m benchmarks.{name}` at commit {result['code']['commit'][:7]}"
+            command = f"`python -m benchmarks.{COMMANDS.get(name, name)}` at commit {result['code']['commit'][:7]}"
             parts += [f"## {title}", f"{command} (`benchmarks/results/{name}.json`)", write(result)]
     PAGE.write_text("\n\n".join(parts) + "\n")
 

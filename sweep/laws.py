@@ -365,8 +365,7 @@ def _solve(
     log_likelihood = -huber.sum(-1) - 0.5 * np.log(variance).sum(-1)[None, None]
     log_likelihood = log_likelihood - 0.5 * (precision * (coefficients - prior_mean) ** 2).sum(-1)
     noise_prior = -0.5 * (np.log(noises / PRIOR_NOISE) / PRIOR_NOISE_LOG_SD) ** 2
-    floor_prior = np.log1p(-floors / points.loss.min())[..., None]  # linearly to none at the least loss
-    floor_prior += np.log(_trapezoids(floors.shape[1]))[:, None]
+    floor_prior = np.log(_trapezoids(floors.shape[1]))[:, None]  # any floor below the least loss is as likely
     log_weight = log_likelihood - 0.5 * np.linalg.slogdet(information)[1] + noise_prior + floor_prior
     return _Cells(log_weight - logsumexp(log_weight), log_likelihood, coefficients, np.linalg.inv(information))
 
