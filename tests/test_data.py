@@ -217,13 +217,13 @@ def rows_file(path: Path, count: int, seed: int = 0) -> Path:
 @pytest.mark.slow
 def test_neither_workers_nor_kills_change_a_bit(tmp_path: Path) -> None:
     """A preparation that is killed (SIGKILL) again and again ends in the files of an undisturbed one."""
-    path = rows_file(tmp_path / "rows.jsonl", 3000)
+    path = rows_file(tmp_path / "rows.jsonl", 1500)
     spec = files_spec(path, group_column="repo", held_out_fraction=0.1)
     with small_shards():
         undisturbed = prepare_corpus(spec, tmp_path / "one", 1)
     killed, cache = 0, tmp_path / "killed"
     seen: list[int] = []
-    for wait_files in range(2, 200, 9):
+    for wait_files in range(2, 200, 12):
         child = multiprocessing.get_context("fork").Process(target=_prepare, args=(spec, cache))
         child.start()
         while child.is_alive() and len(list(cache.glob("corpus/*.partial/documents/*"))) < wait_files:

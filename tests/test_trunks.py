@@ -217,6 +217,7 @@ def test_a_single_row_that_does_not_fit_fails_the_run(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("chain", ["adamw"], indirect=True)  # what is compiled is the model, not the optimizer
 @pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
 def test_a_compiled_run_is_resumed_to_the_bit_and_is_the_plain_one_but_for_rounding(
