@@ -4,7 +4,7 @@ A claim is one number forecast from one cut-off. The rules of ``sweep/phase.py``
 claim may rest on a ladder that they refuse now: it stays, and is marked.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from sweep.cut_offs import cut_off_text
 from sweep.folder import SweepFolder, read_json
 from sweep.phase import NOT_ONE_PHASE, phase_of
 from sweep.records import Record, fitted_records, read_records
+from sweep.refit import refit_loss
+from sweep.run_spec import plan_from_json
 
 RATIOS = (30, 100, 300, 1_000, 3_000, 10_000)  # claims are summed up under the nearest of these, in logarithms
 
@@ -109,6 +111,19 @@ def _claim(
 def _refused(published: Published, largest_flops: float) -> bool:
     below = [record for record in published.records if record.flops <= largest_flops]
     return bool(phase_of(below, published.plan["fit"]["copying_nats"])[NOT_ONE_PHASE])
+
+
+def refitted_claims(published: Published) -> list[Claim]:
+    """The same claims as the fit of today would make them: after the target was measured, so no forecasts."""
+    again = refit_loss(published.seal, plan_from_json(published.plan), published.records)
+    claims = []
+    for claim, refit in zip(loss_claims(published), again, strict=True):
+        known = refit.found if refit.found["forecastable"] is True else {}
+        predicted, low, high = (known.get(key) for key in ("prediction", "low", "high"))
+        held = bool(low <= claim.measured <= high) if low and high and claim.measured else None
+        word = _word(predicted is not None, held, published.verdict["status"])
+        claims.append(replace(claim, predicted=predicted, low=low, high=high, word=word))
+    return claims
 
 
 def bucket_claims(published: Published) -> list[BucketClaim]:

@@ -26,6 +26,7 @@ from benchmarks.forecast_claims import (
     loss_claims,
     nearest_ratio,
     read_published,
+    refitted_claims,
 )
 from benchmarks.study import ROOT
 from sweep.plot import COLOURS
@@ -40,6 +41,10 @@ _COLUMNS = 3
 ANCHORS = (
     ("Marin's Delphi, 1e23 FLOPs", 333, 0.002, "https://openathena.ai/blog/delphi/"),
     ("Marin's 1e23 mixture of experts", 333, 0.008, "https://github.com/marin-community/marin/issues/4697"),
+)
+HINDSIGHT = (
+    "What the fit of today makes of the published ladders, now that their targets are known: it shows what a change\n"
+    "of the fit is worth and is no record of forecasts. What it would not forecast is left out."
 )
 GPT4_RATIO = 10_000  # OpenAI 2023, section 3.1: loss from at most so many times less compute; no error is given
 GPT4_URL = "https://arxiv.org/abs/2303.08774"
@@ -89,13 +94,13 @@ def bucket_table(claims: list[BucketClaim]) -> str:
     return table(head, rows)
 
 
-def loss_summary(claims: list[Claim]) -> str:
+def loss_summary(claims: list[Claim], everything: str = "all that were sealed") -> str:
     """Errors and how many held, at each ratio: of all, and of those that today's rules allow, by optimizer."""
     rows = []
     for ratio in RATIOS:
         made = [c for c in claims if c.error is not None and c.ratio and nearest_ratio(c.ratio) == ratio]
         allowed = [claim for claim in made if not claim.refused_today]
-        groups = {"all that were sealed": made}
+        groups = {everything: made}
         if made:
             for optimizer in sorted({claim.optimizer for claim in made}):
                 groups[f"allowed today, {optimizer}"] = [c for c in allowed if c.optimizer == optimizer]
@@ -288,6 +293,8 @@ def results(forecasts: Path, figures: Path) -> str:
         parts += ["![loss forecasts](figures/forecasts.png)", loss_summary(claims)]
         parts += [bucket_summary(buckets)] if buckets else []
         parts += ["### The loss", loss_table(claims)]
+        again = [claim for each in all_published for claim in refitted_claims(each)]
+        parts += ["### The same ladders with the fit of today", HINDSIGHT, loss_summary(again, "all")]
     else:
         parts.append("No forecast is published yet.")
     if buckets:

@@ -39,7 +39,7 @@ from sweep.laws import (
 from sweep.surface import bootstrap, fit_surface, predict_frontier
 
 # Text has an entropy, so a law without a floor is believed little (docs/laws.md).
-FORM_PRIORS = {"power": 0.05, "floor": 0.25, "floor_prior": 0.50, "bend": 0.15, "surface": 0.05}
+FORM_PRIORS = {"power": 0.05, "floor": 0.20, "floor_prior": 0.40, "bend": 0.30, "surface": 0.05}
 SURFACE_TEXT = "the least loss on E + A/N^alpha + B/D^beta"
 WIDE = 0.25  # reach of the interval to one side, relative, from which a forecast says nothing
 _CUTS, _AHEAD = 6, 5  # backtests of long ladders: at most so many cuts, and budgets beyond each

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.forecast_claims import bucket_claims, loss_claims, nearest_ratio, read_published
+from benchmarks.forecast_claims import bucket_claims, loss_claims, nearest_ratio, read_published, refitted_claims
 from benchmarks.forecast_pages import BEGIN, END, PAGE, loss_summary, results
 from benchmarks.study import ROOT
 from sweep.folder import SweepFolder
@@ -105,6 +105,17 @@ def test_what_todays_rules_refuse_is_marked_and_counts_apart() -> None:
     assert [row[1:3] for row in cells(summary, "30 ")] == [
         *(["all that were sealed", "2"], ["allowed today, adamw", "1"], ["allowed today, muon", "1"])
     ]
+
+
+def test_refitted_claims_have_todays_numbers_and_the_old_measurements() -> None:
+    """Of a ladder that today's rules refuse none; of another one near to what was sealed; from files that stay."""
+    published = {each.name[11:]: each for each in read_published(ROOT / "forecasts")}
+    again = {claim.cut_off: claim for claim in refitted_claims(published["vocabulary"])}["1/300"]
+    assert (again.predicted, again.word, again.measured) == (None, "not forecast", pytest.approx(3.0507, abs=1e-4))
+    sealed, again = (of(published["muon"])[0] for of in (loss_claims, refitted_claims))
+    assert again.measured == sealed.measured and again.ratio == sealed.ratio
+    assert again.predicted == pytest.approx(sealed.predicted, rel=0.03)
+    assert again.word == "held" and (again.low or 0) < (again.measured or 0) < (again.high or 0)
 
 
 def test_claims_are_summed_up_under_the_nearest_ratio() -> None:
