@@ -49,7 +49,7 @@ def by_sampling(pts: Points, form: Form, target_flops: float, num_draws: int = 1
     sd = np.sqrt(noise[:, None] ** 2 + pts.variance)
     z, spread = random.standard_t(3, (num_draws, 2)), 1.2 * sd[:, [0, -1]] + 5e-4
     ends = y[[0, -1]] + spread * z
-    c = float(pts.loss.min()) * (1 - np.sqrt(random.random(num_draws))) * form.has_floor  # falls linearly
+    c = float(pts.loss.min()) * random.random(num_draws) * form.has_floor
     d = BEND_SD * random.standard_normal(num_draws) * form.has_bend
     bend_x = random.choice(np.linspace(np.sort(x)[1], target, 9), num_draws)
 
