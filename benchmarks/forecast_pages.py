@@ -42,12 +42,13 @@ ANCHORS = (
     ("Marin's Delphi, 1e23 FLOPs", 333, 0.002, "https://openathena.ai/blog/delphi/"),
     ("Marin's 1e23 mixture of experts", 333, 0.008, "https://github.com/marin-community/marin/issues/4697"),
 )
+GPT4_RATIO = 10_000  # OpenAI 2023, section 3.1: loss from at most so many times less compute; no error is given
+GPT4_URL = "https://arxiv.org/abs/2303.08774"
+
 HINDSIGHT = (
     "What the fit of today makes of the published ladders, now that their targets are known: it shows what a change\n"
     "of the fit is worth and is no record of forecasts. What it would not forecast is left out."
 )
-GPT4_RATIO = 10_000  # OpenAI 2023, section 3.1: loss from at most so many times less compute; no error is given
-GPT4_URL = "https://arxiv.org/abs/2303.08774"
 
 
 # ---- the tables -------------------------------------------------------------------------------

@@ -244,9 +244,6 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "learning_rate_transfer": ("The best learning rate over width and depth", learning_rate_transfer),
 }
 
-# What is run, where it is not a module of the section's name.
-COMMANDS = {"recipe_at_scale_muon": "recipe_at_scale muon"}
-
 
 def main() -> None:
     parts = [
@@ -257,7 +254,7 @@ def main() -> None:
         path: Path = RESULTS / f"{name}.json"
         if path.exists():
             result = read_json(path)
-            command = f"`python -m benchmarks.{COMMANDS.get(name, name)}` at commit {result['code']['commit'][:7]}"
+            command = f"`python -m benchmarks.{name}` at commit {result['code']['commit'][:7]}"
             parts += [f"## {title}", f"{command} (`benchmarks/results/{name}.json`)", write(result)]
     PAGE.write_text("\n\n".join(parts) + "\n")
 

@@ -29,6 +29,7 @@ from sweep.spec import SweepSpec
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 CACHE = ROOT / ".cache" / "studies"
+MORE_CODE = "data.sources.0.train_bytes=48_000_000"  # the default's training text, but twice as much of it
 
 Edit = Callable[[Any], None]  # changes a freshly built Decoder
 
@@ -46,13 +47,10 @@ class Trial:
         return RunFolder(CACHE / f"{self.run.run_id}-{key}")
 
 
-def configured(*overrides: str) -> SweepSpec:
-    """The default configuration without sampling and with these overrides; more training data, if they choose none."""
-    more = (
-        [] if any(override.startswith("data=") for override in overrides) else ["data.sources.0.train_bytes=48_000_000"]
-    )
+def configured(*overrides: str, data: str = MORE_CODE) -> SweepSpec:
+    """The default configuration without sampling, on ``data``, and with these overrides."""
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        config = compose("sweep", ["name=study", "capability=none", *more, *overrides])
+        config = compose("sweep", ["name=study", "capability=none", data, *overrides])
     spec = OmegaConf.to_object(config)
     assert isinstance(spec, SweepSpec)
     return spec
