@@ -10,7 +10,7 @@ from typing import Any
 
 from sweep.cut_offs import cut_off_text
 from sweep.folder import SweepFolder, read_json
-from sweep.phase import NOT_ONE_PHASE, phase_of
+from sweep.phase import NOT_ONE_PHASE, above_knee, phase_of
 from sweep.records import Record, fitted_records, read_records
 from sweep.refit import refit_loss
 from sweep.run_spec import plan_from_json
@@ -110,7 +110,7 @@ def _claim(
 
 def _refused(published: Published, largest_flops: float) -> bool:
     below = [record for record in published.records if record.flops <= largest_flops]
-    return bool(phase_of(below, published.plan["fit"]["copying_nats"])[NOT_ONE_PHASE])
+    return bool(phase_of(above_knee(below)[0], published.plan["fit"]["copying_nats"])[NOT_ONE_PHASE])
 
 
 def refitted_claims(published: Published) -> list[Claim]:

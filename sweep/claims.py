@@ -11,7 +11,7 @@ from typing import Any
 from sweep.capability import NONE, capability_of, wrong_passes
 from sweep.contamination import clean_loss_of, read_contamination
 from sweep.folder import RunFolder, SweepFolder, read_json
-from sweep.phase import phase_of
+from sweep.phase import above_knee, phase_of
 from sweep.records import MEASURED, Record, fitted_records, planned_fields
 from sweep.run_spec import Plan
 
@@ -91,7 +91,7 @@ def wrong_terms(claim: dict[str, Any], phase: str, plan: Plan, records: list[Rec
     expected = [(fraction, plan.fit.level, _largest_under(fraction, plan, used)) for fraction in plan.fit.more_cut_offs]
     if terms != expected:
         reasons.append(f"does not follow: the plan's further cut-offs are {expected}, the claim's {terms}")
-    measured = phase_of(used, plan.fit.copying_nats)
+    measured = phase_of(above_knee(used)[0], plan.fit.copying_nats)
     if phase != measured["phase"] or (measured["straddles"] and claim["forecastable"]):
         reasons.append(f"does not follow: the records' phase is {measured['phase']}, the claim is {phase}")
     return reasons

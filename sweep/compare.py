@@ -19,7 +19,7 @@ from sweep.errors import SweepError, run_main
 from sweep.forecast import Forecast, forecast
 from sweep.ladder import make_ladder
 from sweep.laws import Array, FitError
-from sweep.records import runs_at
+from sweep.phase import runs_at
 from sweep.table import Table
 
 _DRAWS = 4000

@@ -9,7 +9,7 @@ from typing import Any
 from sweep.forecast import forecast, too_wide
 from sweep.ladder import make_ladder
 from sweep.laws import FitError
-from sweep.phase import NOT_ONE_PHASE, phase_of
+from sweep.phase import NOT_ONE_PHASE, above_knee, phase_of
 from sweep.records import Record, as_table
 from sweep.run_spec import Plan
 from sweep.spec import MIN_BUDGETS
@@ -47,13 +47,16 @@ def _row(used: list[Record], fraction: float, plan: Plan) -> dict[str, Any]:
     if num_budgets < MIN_BUDGETS:
         reason = f"{num_budgets} budgets lie under this cut-off, {fraction * target_flops:.3g} FLOPs"
         return row | {"not_forecastable_because": [f"{reason}; a forecast needs {MIN_BUDGETS}"]}
+    above, _ = above_knee(below)
     try:
-        found = forecast(make_ladder(as_table(below)), target_flops, plan.fit.level)
+        found = forecast(make_ladder(as_table(above)), target_flops, plan.fit.level)
     except FitError as error:
         return row | {"not_forecastable_because": [str(error)]}
-    phase = phase_of(below, plan.fit.copying_nats)
+    phase = phase_of(above, plan.fit.copying_nats)
     reasons = [*too_wide(found), *phase[NOT_ONE_PHASE]]
     return row | {
+        "num_runs": len(above),
+        "num_budgets": len({record.budget_flops for record in above}),
         **{name: getattr(found, name) for name in NUMBERS},
         "phase": phase["phase"],
         "forecastable": not reasons,

@@ -29,7 +29,7 @@ from sweep.errors import SweepError, run_main
 from sweep.forecast import forecast
 from sweep.ladder import make_ladder
 from sweep.laws import PRIOR_EXPONENT_SD, Array, FitError, Law
-from sweep.records import runs_at
+from sweep.phase import runs_at
 
 MEASURED_LAW = Law(1.97, -0.162, 1.47, 1e12)  # python -m benchmarks.straight_law, from 5.4e10 FLOPs up
 SEED_NOISE, MISFIT = 0.005, 0.003  # relative standard deviations; the first measured there, the second assumed

@@ -27,8 +27,10 @@ def draw_forecast(records: list[Record], fit: dict[str, Any], verdict: dict[str,
         for p in curve
     ]
     plot.mark(axes, "curve", x[:-1], middle[:-1], texts[:-1], color=COLOURS["law"], **HIDDEN)
-    texts = [_run_text(record) for record in used]
-    plot.mark(axes, "runs", flops / target, loss, texts, color=COLOURS["runs"], label=f"{len(used)} small runs")
+    fitted = [record for record in used if record.run_id in fit["runs_used"]]
+    _draw_runs(plot, axes, "runs", fitted, target, label=f"{len(fitted)} small runs")
+    if others := [record for record in used if record.run_id not in fit["runs_used"]]:
+        _draw_runs(plot, axes, "set-aside", others, target, label=f"{len(others)} set aside", mfc=COLOURS["paper"])
     sides = [[fit["prediction"] - fit["low"]], [fit["high"] - fit["prediction"]]]
     axes.errorbar([1.0], [fit["prediction"]], yerr=sides, fmt="none", color=COLOURS["target"], capsize=4, lw=1.6)
     said = f"{fit['prediction']:.3f} ({interval_text(fit['low'], fit['high'], '.3f')})"
@@ -40,12 +42,18 @@ def draw_forecast(records: list[Record], fit: dict[str, Any], verdict: dict[str,
         text = f"measured {verdict['measured']:.3f}: {word}, {verdict['error']:+.1%} off"
         texts, green = [f"the target, {text}"], COLOURS["measured"]
         plot.mark(axes, "measured", [1.0], [verdict["measured"]], texts, color=green, label=text, **STAR)
-    log_axis(axes.xaxis, float(x.min()), 1.0)
-    log_axis(axes.yaxis, min(low), max(high))
+    log_axis(axes.xaxis, min(float(x.min()), float(flops.min()) / target), 1.0)
+    log_axis(axes.yaxis, min(low), max(*high, float(loss.max())))
     axes.set_xlabel(f"training compute, relative to the target's {target:.3g} FLOPs")
     axes.set_ylabel("held-out loss (nats per token)")
     add_legend(axes, loc="best")
     return plot
+
+
+def _draw_runs(plot: Plot, axes: Axes, series: str, runs: list[Record], target_flops: float, **style: Any) -> None:
+    flops, loss = points(runs)
+    texts = [_run_text(record) for record in runs]
+    plot.mark(axes, series, flops / target_flops, loss, texts, color=COLOURS["runs"], **style)
 
 
 def _run_text(record: Record) -> str:

@@ -25,7 +25,7 @@ from sweep.forecast import SURFACE_TEXT, Forecast, forecast, mix_of, too_wide
 from sweep.forecast_text import summary
 from sweep.ladder import Ladder, make_ladder
 from sweep.laws import FLOOR_PRIOR, FORMS, FitError, Points, best_law
-from sweep.phase import NOT_ONE_PHASE, phase_of
+from sweep.phase import NOT_ONE_PHASE, above_knee, phase_of
 from sweep.records import Record, as_table, fitted_records, read_records
 from sweep.run_spec import Plan, read_plan
 from sweep.spec import MIN_BUDGETS
@@ -260,6 +260,7 @@ def fit_sweep(plan: Plan, records: list[Record], passes: dict[str, Any] | None =
             f"finished runs at {MIN_BUDGETS} budgets at least",
             "launch again to train what is missing; a diverged run needs another recipe, so another name",
         )
+    used, below_knee = above_knee(used)
     result = fit_table(as_table(used), target_flops, plan.fit.level)
     phase = phase_of(used, plan.fit.copying_nats)
     set_aside = [
@@ -281,6 +282,7 @@ def fit_sweep(plan: Plan, records: list[Record], passes: dict[str, Any] | None =
     return {
         **result,
         "warnings": warnings,
+        "set_aside": [*result["set_aside"], *below_knee],
         "runs_used": make_ladder(as_table(used)).where,
         "runs_set_aside": set_aside,
         "phase": phase,

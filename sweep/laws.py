@@ -28,8 +28,8 @@ Array = NDArray[np.float64]
 
 # Exponents of compute-optimal language models as published, each with a floor: Hoffmann et al. 2022 0.154 (from their
 # L(N, D)), Besiroglu et al. 2024 0.178; Henighan et al. 2020 0.10 to 0.19 over eight kinds of data. The spread is
-# theirs.
-PRIOR_EXPONENT, PRIOR_EXPONENT_SD = 0.15, 0.03
+# about theirs.
+PRIOR_EXPONENT, PRIOR_EXPONENT_SD = 0.15, 0.04
 WEAK_EXPONENT_SD = 1.0  # so wide that a handful of budgets overrules it
 PRIOR_NOISE, PRIOR_NOISE_LOG_SD = 0.0015, 1.0  # relative, of a budget about its law: a factor of 2.7 to either side
 BEND_SD = 0.04  # change of the exponent at a bend

@@ -2,14 +2,20 @@
 
 A law holds between points of one phase. Where copying sets in between the ladder and the target,
 a straight law and its interval are both wrong, and no residual shows it. Where every model copies, but most of what the
-loss falls by is copying getting better, the ladder measures that and not the law (docs/science.md).
+loss falls by is copying getting better, the ladder measures that and not the law; so budgets below the knee of copying,
+where it has hardly formed, are set aside as long as enough others are left (docs/science.md).
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sweep.records import Record
+from sweep.errors import SweepError
+from sweep.folder import open_sweep
+from sweep.ladder import MIN_POINTS
+from sweep.records import Record, as_table, fitted_records, read_records
+from sweep.table import Table, read_table
 
 NOT_ONE_PHASE = "not_one_phase_because"
 FORMING_SHARE = 0.5  # of the loss's fall; with more of it on repeated tokens, copying still forms (docs/LOG.md)
@@ -86,6 +92,27 @@ def copying_share(records: list[Record]) -> float | None:
     return float(fall_of_repeated / fall) if fall > 0 else None
 
 
+def above_knee(records: list[Record]) -> tuple[list[Record], list[str]]:
+    """Of finished runs those that a law is fitted to, and a line for each budget below the knee of copying.
+
+    A budget lies below it if repeated tokens cost its runs more than ``FORMED_RATIO`` of new ones, in the mean. All
+    count where too few budgets for a fit would be left, or where the parts of the loss were not measured.
+    """
+    ratios = {
+        budget: copying_ratio([record for record in records if record.budget_flops == budget])
+        for budget in sorted({record.budget_flops for record in records})
+    }
+    below = {budget: ratio for budget, ratio in ratios.items() if ratio is not None and ratio > FORMED_RATIO}
+    if len(ratios) - len(below) < MIN_POINTS:
+        return records, []
+    lines = [
+        f"the budget {budget:.3g}: copying has hardly formed, repeated tokens cost {ratio:.0%} of new ones"
+        f" (more than {FORMED_RATIO:.0%})"
+        for budget, ratio in below.items()
+    ]
+    return [record for record in records if record.budget_flops not in below], lines
+
+
 def copying_ratio(records: list[Record]) -> float | None:
     """Mean loss on tokens that repeat in their window over that on new ones, at the largest budget; None if unknown."""
     largest = max(record.budget_flops for record in records)
@@ -93,3 +120,17 @@ def copying_ratio(records: list[Record]) -> float | None:
     parts = [(record.loss_repeated_nats, record.loss_new_nats) for record in top]
     known = [(repeated, new) for repeated, new in parts if repeated is not None and new]
     return float(np.mean([repeated / new for repeated, new in known])) if known else None
+
+
+def runs_at(path: Path) -> Table:
+    """The runs to fit at a path: a sweep's folder or anybody's table.
+
+    Raises:
+        SweepError: neither can be read there, or no run of the sweep is done.
+    """
+    if not path.is_dir():
+        return read_table(path)
+    used, _ = above_knee(fitted_records(read_records(open_sweep(path).records)))
+    if not used:
+        raise SweepError(f"no run of {path} is done", "finished runs", "launch it, then ask again")
+    return as_table(used, str(path))

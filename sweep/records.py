@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.errors import SweepError
-from sweep.folder import open_sweep, write_whole
+from sweep.folder import write_whole
 from sweep.run_spec import PlannedRun
-from sweep.table import Table, read_table
+from sweep.table import Table
 
 
 @dataclass(frozen=True)
@@ -139,17 +139,3 @@ def points(records: list[Record]) -> tuple[NDArray[np.float64], NDArray[np.float
 def as_table(records: list[Record], source: str = "records.csv") -> Table:
     """Finished runs for the fit. Sizes go with budgets in a ladder and tell a fit nothing of their own."""
     return Table(source, [record.run_id for record in records], *points(records))
-
-
-def runs_at(path: Path) -> Table:
-    """The runs to fit at a path: a sweep's folder or anybody's table.
-
-    Raises:
-        SweepError: neither can be read there, or no run of the sweep is done.
-    """
-    if not path.is_dir():
-        return read_table(path)
-    used = fitted_records(read_records(open_sweep(path).records))
-    if not used:
-        raise SweepError(f"no run of {path} is done", "finished runs", "launch it, then ask again")
-    return as_table(used, str(path))

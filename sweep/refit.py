@@ -15,7 +15,7 @@ from sweep.cut_offs import NUMBERS, cut_off_text, forecast_cut_offs
 from sweep.forecast import forecast, too_wide
 from sweep.ladder import make_ladder
 from sweep.laws import FitError
-from sweep.phase import NOT_ONE_PHASE, phase_of
+from sweep.phase import NOT_ONE_PHASE, above_knee, phase_of
 from sweep.records import Record, as_table, fitted_records
 from sweep.run_spec import Plan
 from sweep.spec import CapabilitySpec
@@ -59,13 +59,14 @@ class Refit:
 def refit_loss(claim: dict[str, Any], plan: Plan, records: list[Record]) -> list[Refit]:
     """The forecasts of the loss in a fit or a seal (``claim``), at the main cut-off and at the further ones."""
     used = fitted_records(records)
+    above, _ = above_knee(used)
     keys = (*NUMBERS, "forecastable")
     said = _part(claim, keys) | {f"coefficient {key}": claim["coefficients"][key] for key in "abc"}
     try:
-        again = forecast(make_ladder(as_table(used)), plan.target.flops, plan.fit.level)
+        again = forecast(make_ladder(as_table(above)), plan.target.flops, plan.fit.level)
         law = again.law.relative_to(plan.target.flops)
         found: dict[str, Any] = {key: getattr(again, key) for key in NUMBERS}
-        found["forecastable"] = not too_wide(again) and not phase_of(used, plan.fit.copying_nats)[NOT_ONE_PHASE]
+        found["forecastable"] = not too_wide(again) and not phase_of(above, plan.fit.copying_nats)[NOT_ONE_PHASE]
         found |= {f"coefficient {key}": getattr(law, key) for key in "abc"}
     except FitError as error:
         found = dict.fromkeys(said, f"no forecast ({error})")

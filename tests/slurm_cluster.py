@@ -21,11 +21,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.forked import HUNG_SECONDS
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "setpriv")
 ANY_ADDRESS_VARIABLE = "SLURM_TESTS_ON_ANY_ADDRESS"
 _LOOPBACK = "127.0.0.1"
 _MAX_FOLDER_LENGTH = 70  # of the 107 characters of a UNIX socket's path; Slurm appends the node and the step
-_START_SECONDS, _STOP_SECONDS, _COMMAND_SECONDS = 60.0, 20.0, 60.0
+_START_SECONDS, _STOP_SECONDS, _COMMAND_SECONDS = 300.0, 20.0, 300.0
 _CANCEL_SECONDS = 5.0  # after KillWait the jobs are gone, but for those on a node without a daemon
 _POLL_SECONDS = 0.05
 _SEARCH_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"  # daemons lie where users don't look
@@ -299,9 +301,9 @@ def _end(daemon: subprocess.Popen[bytes]) -> None:
         daemon.wait()
 
 
-def until(is_so: Callable[[], bool], seconds: float = 600) -> None:
+def until(is_so: Callable[[], bool]) -> None:
     """Wait for what a cluster brings about by itself; fail if it takes far longer than on the slowest machine."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + HUNG_SECONDS
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests import tiny
+from tests.forked import HUNG_SECONDS
 from tests.slurm_cluster import SlurmCluster
 
 ON_SLURM = ["machine=slurm", "machine.tracking=none", "machine.target_threads=1", "machine.slurm.memory=1G"]
@@ -20,7 +21,7 @@ ONE_EACH = ["machine.slurm.element_minutes=0.001"]
 def on(cluster: SlurmCluster, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", module, *arguments]
     environment = {**os.environ, **cluster.environment}
-    return subprocess.run(command, cwd=tiny.ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=tiny.ROOT, env=environment, capture_output=True, text=True, timeout=HUNG_SECONDS)
 
 
 def use(cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,6 @@ at rates up to 0.04; the tests allow ten times as much.
 import itertools
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -184,15 +182,14 @@ def test_a_sharded_run_goes_on_whole_and_the_other_way_round(
 def test_a_launch_trains_its_target_on_two_devices(base: Path, finished: Path, in_two_parts: Path) -> None:
     """Interrupted in the target and launched again: to the bit as on one device, the target as in two parts there."""
     places = tiny.overrides(base / "two", "finished", f"machine.cache_dir={base}/cache", "machine.devices=2")
-    command = [sys.executable, "-m", "sweep.launch", *places]
-    first = subprocess.Popen(command, cwd=tiny.ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
     folder, quiet = SweepFolder(base / "two" / "sweeps" / "finished"), SweepFolder(finished)
-    wait_for(folder.seal)
-    plan = read_plan(folder)
-    wait_for(folder.run(plan.target.run_id).metrics)
-    os.killpg(first.pid, signal.SIGINT)
-    _, stderr = first.communicate(timeout=60)
-    assert first.returncode == 130, stderr
+    with tiny.start("sweep.launch", *places) as command:
+        wait_for(folder.seal, command)
+        plan = read_plan(folder)
+        wait_for(folder.run(plan.target.run_id).metrics, command)
+        os.killpg(command.pid, signal.SIGINT)
+        first = command.result()
+    assert first.returncode == 130, first.stderr
     again = tiny.run("sweep.launch", *places)
     assert again.returncode == 0, again.stderr
     for run in plan.fit_runs:

@@ -17,6 +17,7 @@ from sweep.fit import fit_table
 from sweep.forecast_text import summary
 from sweep.laws import Array, Law
 from sweep.records import write_records
+from tests.forked import HUNG_SECONDS
 from tests.planted import BUDGETS, PLANTED, RUNS, TARGET, diverged, ladder, noisy, quiet, table, target_record
 
 ROOT = Path(__file__).parent.parent
@@ -220,7 +221,7 @@ def test_conventions_of_compute_are_compared_where_they_differ(factor: float | N
 
 def command(*arguments: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, *options, "-m", "sweep.fit", *arguments]
-    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=HUNG_SECONDS)
 
 
 def test_command_prints_one_json_object_and_imports_no_torch(tmp_path: Path) -> None:

@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sweep.cut_offs import forecast_cut_offs
 from sweep.errors import SweepError
 from sweep.fit import fit_folder, fit_sweep, fit_table
 from sweep.folder import SweepFolder, read_json, write_json
-from sweep.phase import copying_ratio, copying_share, phase_of
-from sweep.records import Record, write_records
+from sweep.phase import above_knee, copying_ratio, copying_share, phase_of
+from sweep.records import Record, as_table, write_records
 from sweep.table import read_table
 from tests.planted import (
     BUDGETS,
+    PLANTED,
     TARGET,
     diverged,
     ladder,
@@ -144,6 +146,47 @@ def test_the_ratio_is_that_of_the_largest_budgets_runs() -> None:
     assert copying_ratio(ladder()) is None
     up_to_fourth = [record for record in records if record.budget_flops <= BUDGETS[3]]
     assert copying_ratio(up_to_fourth) == copying_ratio(up_to_fourth[::-1]) == pytest.approx(0.4, rel=0.01)
+
+
+def with_knee(num_below: int, above_nats: float = 2.0) -> list[Record]:
+    """The sound ladder, but that the smallest budgets lose 0.3 nats to copying that is not there yet."""
+    below = BUDGETS[:num_below]
+    return [
+        replace(run, loss_nats=(run.loss_nats or 0) + 0.3, loss_repeated_nats=3.0, loss_new_nats=5.0)
+        if run.budget_flops in below
+        else replace(run, loss_repeated_nats=above_nats, loss_new_nats=5.0)
+        for run in ladder()
+    ]
+
+
+def test_budgets_below_the_knee_of_copying_are_set_aside_and_named() -> None:
+    """The fit is to the last bit that of the others alone, whatever the lower ones lost, at every cut-off."""
+    knee = with_knee(2)
+    result = fit_sweep(plan(), knee)
+    alone = fit_table(as_table(knee[4:]), TARGET, 0.9)
+    for key in ("prediction", "low", "high", "num_runs", "num_budgets", "coefficients"):
+        assert result[key] == alone[key], key
+    assert result["runs_used"] == [run.run_id for run in knee[4:]]
+    assert [line.split(":")[0] for line in result["set_aside"]] == [f"the budget {b:.3g}" for b in BUDGETS[:2]]
+    assert all("repeated tokens cost 60% of new ones (more than 45%)" in line for line in result["set_aside"])
+    assert result["forecastable"] and result["low"] < PLANTED(TARGET) < result["high"]
+    one_below = [run for run in knee if run.budget_flops != BUDGETS[0]]
+    under_largest = replace(plan(), fit=replace(plan().fit, more_cut_offs=[float(BUDGETS[4] / TARGET)]))
+    (row,) = forecast_cut_offs(with_knee(1), under_largest)
+    assert (row["num_budgets"], row["prediction"]) == (
+        4,
+        fit_table(as_table(with_knee(1)[2:10]), TARGET, 0.9)["prediction"],
+    )
+    assert above_knee(one_below)[0] == knee[4:]
+
+
+def test_where_too_few_budgets_lie_above_the_knee_all_count() -> None:
+    """Three would be left, where a fit needs four; and with no parts of the loss nobody knows where the knee is."""
+    assert above_knee(with_knee(3)) == (with_knee(3), [])
+    assert above_knee(ladder()) == (ladder(), [])
+    below = fit_sweep(plan(), with_knee(2, above_nats=2.5))
+    assert below["num_budgets"] == len(BUDGETS)
+    assert any("copying has hardly formed in these runs" in reason for reason in below["not_forecastable_because"])
 
 
 @pytest.mark.parametrize(("threshold", "straddles"), [(0.5, False), (1.5, False), (1.0, True)])

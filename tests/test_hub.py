@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sweep.corpora.tokenizer import train_tokenizer
+from tests.forked import HUNG_SECONDS
 from tests.hub_stub import COMMIT, HubStub
 from tests.tiny import ROOT
 
@@ -62,9 +63,8 @@ source = SourceSpec("h", "hub", dataset="me/code", config="python", split="train
 def run(code: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     settings = {**clean, "HF_HOME": str(home), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.run(
-        [sys.executable, "-c", PRELUDE + code], env=settings, cwd=home, capture_output=True, text=True, timeout=120
-    )
+    command = [sys.executable, "-c", PRELUDE + code]
+    return subprocess.run(command, env=settings, cwd=home, capture_output=True, text=True, timeout=HUNG_SECONDS)
 
 
 PREPARE = """

@@ -2,8 +2,6 @@
 
 import copy as copies
 import shutil
-import subprocess
-import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -186,16 +184,15 @@ def test_a_launch_killed_after_its_seal_was_witnessed_sends_it_and_every_row_onc
     for run_of_fit in plan.fit_runs:
         shutil.copytree(SweepFolder(finished).run(run_of_fit.run_id).path, folder.run(run_of_fit.run_id).path)
     overrides = tiny.overrides(tmp_path, "online", f"machine.cache_dir={base}/cache", "machine.tracking=auto")
-    launch = [sys.executable, "-m", "sweep.launch", *overrides, "machine.checkpoint_seconds=0.5"]
+    launch = ("sweep.launch", *overrides, "machine.checkpoint_seconds=0.5")
     target = folder.run(plan.target.run_id)
-    with subprocess.Popen(launch, cwd=tiny.ROOT, stderr=subprocess.DEVNULL) as process:
+    with tiny.start(*launch) as command:
         while len(target.rows()) < 20:
-            assert process.poll() is None
+            assert command.process.exitcode is None
             time.sleep(0.01)
-        process.kill()
     assert is_witnessed(folder)
     assert not target.train.exists(), "the kill came too late"
-    done = subprocess.run(launch, cwd=tiny.ROOT, capture_output=True, text=True, timeout=300)
+    done = tiny.run(*launch)
     assert done.returncode == 0, done.stderr
 
     assert stub.num_sent["seal"] == 1

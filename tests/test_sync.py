@@ -1,7 +1,6 @@
 """Sync: the server has every row of metrics.jsonl, once, whatever was broken off, went on later or was there before."""
 
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -145,16 +144,16 @@ def test_a_sweep_killed_and_resumed_offline_is_on_the_server_with_every_row_once
     """The launch is killed twice while the target trains; ``finished`` has made the corpus."""
     sweep = tmp_path / "sweeps" / "offline"
     overrides = tiny.overrides(tmp_path, "offline", f"machine.cache_dir={base}/cache", "machine.tracking=offline")
-    launch = [sys.executable, "-m", "sweep.launch", *overrides, "machine.checkpoint_seconds=0.05"]
+    launch = ("sweep.launch", *overrides, "machine.checkpoint_seconds=0.05")
     target = SweepFolder(sweep).run(plan_of(finished).target.run_id)
     for num_rows in (5, 40):
-        with subprocess.Popen(launch, cwd=tiny.ROOT, stderr=subprocess.DEVNULL) as process:
+        with tiny.start(*launch) as command:
             while len(target.rows()) < num_rows:
-                assert process.poll() is None
+                assert command.process.exitcode is None
                 time.sleep(0.01)
-            process.kill()
     assert not target.train.exists(), "the kills came too late"
-    assert subprocess.run(launch, cwd=tiny.ROOT, capture_output=True, timeout=300).returncode == 0
+    done = tiny.run(*launch)
+    assert done.returncode == 0, done.stderr
     assert any(row.get("event") == "resumed" for row in target.rows())
     assert list(sweep.glob("wandb/offline-run-*"))
 

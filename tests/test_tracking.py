@@ -24,6 +24,7 @@ from sweep.sweep_run import show_sweep
 from sweep.tracking import Mirror, decide_mode, training_id
 from sweep.workers import Job, do_run
 from tests import tiny
+from tests.forked import HUNG_SECONDS
 from tests.tiny import ROOT
 from tests.wandb_stub import WandbStub
 
@@ -79,9 +80,9 @@ def start(function: Callable[..., None], *arguments: object) -> subprocess.Popen
 
 
 def end_of(process: subprocess.Popen[str], exit_code: int) -> str:
-    """What the process printed; it has to end within a minute and with this exit code."""
+    """What the process printed; it has to end, and with this exit code."""
     try:
-        printed, _ = process.communicate(timeout=60)
+        printed, _ = process.communicate(timeout=HUNG_SECONDS)
     finally:
         process.kill()
     assert process.returncode == exit_code
@@ -117,7 +118,7 @@ def offline_steps(path: Path) -> list[int]:
 
 def inspect(fragment: Path) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(fragment)]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=HUNG_SECONDS).stdout
     return [json.loads(line) for line in printed.splitlines()]
 
 
@@ -132,8 +133,9 @@ def test_without_a_key_it_is_offline_and_nobody_is_asked() -> None:
     """On a terminal, where wandb would ask: the answer comes at once and there is no question on the screen."""
     screen, terminal = pty.openpty()
     code = "from tests.test_tracking import tell_mode; tell_mode('auto')"
+    command = [sys.executable, "-c", code]
     subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, stdin=terminal, stdout=terminal, stderr=terminal, timeout=20, check=True
+        command, cwd=ROOT, stdin=terminal, stdout=terminal, stderr=terminal, timeout=HUNG_SECONDS, check=True
     )
     (shown,) = os.read(screen, 10_000).decode().splitlines()
     assert json.loads(shown)["mode"] == "offline"

@@ -17,6 +17,7 @@ from sweep.folder import HASH_KEY, SweepFolder, locked, read_json
 from sweep.pipeline import locked_sweep
 from sweep.run_spec import read_plan
 from tests import tiny
+from tests.forked import HUNG_SECONDS, Command
 
 _TIMES = ("utc", "interval_seconds", "tokens_per_second", "flops_per_second", "peak_memory_bytes")
 
@@ -67,9 +68,11 @@ def test_neither_workers_nor_memory_change_anything(base: Path, finished: Path) 
     assert [flops for *_, flops in times] == sorted((flops for *_, flops in times), reverse=True)
 
 
-def wait_for(path: Path, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not list(path.parent.glob(path.name)):
+def wait_for(path: Path, command: Command) -> None:
+    """Wait until a command that is at work has made a file."""
+    deadline = time.monotonic() + HUNG_SECONDS
+    while not path.exists():
+        assert command.process.exitcode is None, command.result().stderr
         assert time.monotonic() < deadline, f"{path} did not appear"
         time.sleep(0.02)
 
@@ -78,16 +81,15 @@ def wait_for(path: Path, seconds: float = 60) -> None:
 def test_ctrl_c_saves_and_the_next_launch_goes_on(base: Path, finished: Path) -> None:
     """The interrupt of a terminal goes to the whole process group, workers included."""
     places = tiny.overrides(base / "ctrl_c", "finished", f"machine.cache_dir={base}/cache")
-    command = [sys.executable, "-m", "sweep.launch", *places]
-    first = subprocess.Popen(command, cwd=tiny.ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
     sweep = base / "ctrl_c" / "sweeps" / "finished"
-    wait_for(sweep / "seal.json")
-    wait_for(sweep / "runs" / read_plan(SweepFolder(sweep)).target.run_id / "metrics.jsonl")
-    os.killpg(first.pid, signal.SIGINT)
-    _, stderr = first.communicate(timeout=60)
-    assert first.returncode == 130, stderr
-    assert "the same command goes on from there" in stderr
-    assert "Traceback" not in stderr
+    with tiny.start("sweep.launch", *places) as command:
+        wait_for(sweep / "seal.json", command)
+        wait_for(SweepFolder(sweep).run(read_plan(SweepFolder(sweep)).target.run_id).metrics, command)
+        os.killpg(command.pid, signal.SIGINT)
+        first = command.result()
+    assert first.returncode == 130, first.stderr
+    assert "the same command goes on from there" in first.stderr
+    assert "Traceback" not in first.stderr
     status = json.loads(tiny.run("sweep.status", str(sweep), "--json").stdout)
     target = status["runs"][-1]
     assert target["status"] == "running"
@@ -168,7 +170,7 @@ def test_a_full_disk(base: Path, finished: Path, tmp_path: Path, megabytes: int,
         if found == "MB free":
             assert not (sweep / "runs").exists()
             return
-        filler.wait(timeout=60)
+        filler.wait(HUNG_SECONDS)
         finished_before = {path.parent.name for path in sweep.glob("runs/*/eval.json")}
         assert finished_before
         (disk / "filler").unlink()

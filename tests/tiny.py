@@ -1,6 +1,7 @@
 """A sweep small enough for tests: the real pipeline on a megabyte of the standard library."""
 
 import subprocess
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import sweep.launch  # noqa: F401  (registers the schema)
 from models.config import DecoderConfig
 from models.parametrization import Parametrization, parametrize
 from sweep.spec import SweepSpec, check
-from tests.forked import run_module
+from tests.forked import Command, run_module, start_module
 
 ROOT = Path(__file__).parent.parent
 
@@ -76,7 +77,11 @@ def spec_of(*overrides: str) -> SweepSpec:
 
 
 def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return run_module(module, arguments, ROOT, timeout_seconds=300)
+    return run_module(module, arguments, ROOT)
+
+
+def start(module: str, *arguments: str) -> AbstractContextManager[Command]:
+    return start_module(module, arguments, ROOT)
 
 
 def rules(config: DecoderConfig, **changes: Any) -> Parametrization:
