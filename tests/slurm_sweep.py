@@ -16,6 +16,7 @@ from tests.slurm_cluster import SlurmCluster
 
 ON_SLURM = ["machine=slurm", "machine.tracking=none", "machine.target_threads=1", "machine.slurm.memory=1G"]
 ONE_EACH = ["machine.slurm.element_minutes=0.001"]
+THREE_EACH = ["machine.slurm.seconds_per_run=20", "machine.slurm.element_minutes=1.1"]
 
 
 def on(cluster: SlurmCluster, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,7 @@ from sweep.folder import SweepFolder, read_json
 from sweep.run_spec import read_plan
 from tests import tiny
 from tests.slurm_cluster import SlurmCluster, until
-from tests.slurm_sweep import ONE_EACH, is_job, launch, logs, on, queued, status
+from tests.slurm_sweep import THREE_EACH, is_job, launch, logs, on, queued, status
 from tests.test_train import measured
 
 
@@ -22,11 +22,11 @@ def test_the_chain_goes_through_by_itself_and_gives_what_this_machine_gives(
     cluster: SlurmCluster, tmp_path: Path, base: Path, finished: Path
 ) -> None:
     """Two launches in a row: the second submits nothing. Losses, forecast and verdict are those of a local sweep."""
-    first = launch(cluster, tmp_path, base / "cache", *ONE_EACH)
+    first = launch(cluster, tmp_path, base / "cache", *THREE_EACH)
     assert first.returncode == 0, first.stderr
     assert re.search(r"slurm: runs \d+\nslurm: forecast \d+\nslurm: target \d+\nslurm: report \d+\n", first.stderr)
     before = len(queued(cluster))
-    second = launch(cluster, tmp_path, base / "cache", *ONE_EACH)
+    second = launch(cluster, tmp_path, base / "cache", *THREE_EACH)
     assert "nothing submitted" in second.stderr
     assert len(queued(cluster)) <= before
     sweep = tmp_path / "sweeps" / "finished"
@@ -39,8 +39,8 @@ def test_the_chain_goes_through_by_itself_and_gives_what_this_machine_gives(
     assert {run["status"] for run in after["runs"]} == {"done"}
     assert {run["requeued"] for run in after["runs"]} == {0}
     assert after["next"].startswith("nothing: see")
-    assert len({run["job"] for run in after["runs"]}) == 7
-    third = launch(cluster, tmp_path, base / "cache", *ONE_EACH)
+    assert len({run["job"] for run in after["runs"]}) == 3  # two elements and the target
+    third = launch(cluster, tmp_path, base / "cache", *THREE_EACH)
     assert "nothing submitted" in third.stderr
     assert queued(cluster) == []
 
