@@ -272,6 +272,11 @@ def fit_sweep(plan: Plan, records: list[Record], passes: dict[str, Any] | None =
     if set_aside:
         names = ", ".join(f"{run['run_id']} ({run['status']})" for run in set_aside)
         warnings.append(f"planned runs that are not in the fit: {names}")
+    if below_knee:
+        warnings.append(
+            f"{len(below_knee)} budgets lie below the knee of copying and are set aside: the law is that of the others,"
+            f" from {min(record.budget_flops for record in used):.3g} FLOPs up"
+        )
     warnings += [f"run {record.run_id} is in the fit and marked: {record.marks}" for record in used if record.marks]
     warnings += _below_straight(used, plan.config.get("model", {}).get("straight_from_flops", 0.0))
     if len({record.code_sha256 for record in used}) > 1:

@@ -10,6 +10,7 @@ import pytest
 
 from sweep.cut_offs import forecast_cut_offs
 from sweep.errors import SweepError
+from sweep.figures import draw_forecast
 from sweep.fit import fit_folder, fit_sweep, fit_table
 from sweep.folder import SweepFolder, read_json, write_json
 from sweep.phase import above_knee, copying_ratio, copying_share, phase_of
@@ -170,6 +171,10 @@ def test_budgets_below_the_knee_of_copying_are_set_aside_and_named() -> None:
     assert [line.split(":")[0] for line in result["set_aside"]] == [f"the budget {b:.3g}" for b in BUDGETS[:2]]
     assert all("repeated tokens cost 60% of new ones (more than 45%)" in line for line in result["set_aside"])
     assert result["forecastable"] and result["low"] < PLANTED(TARGET) < result["high"]
+    assert sum("2 budgets lie below the knee of copying" in warning for warning in result["warnings"]) == 1
+    drawn = draw_forecast(knee, result, None)
+    assert [len(drawn.values[f"forecast-{series}"]) for series in ("runs", "set-aside")] == [8, 4]
+    drawn.close()
     one_below = [run for run in knee if run.budget_flops != BUDGETS[0]]
     under_largest = replace(plan(), fit=replace(plan().fit, more_cut_offs=[float(BUDGETS[4] / TARGET)]))
     (row,) = forecast_cut_offs(with_knee(1), under_largest)
