@@ -42,8 +42,8 @@ def draw_forecast(records: list[Record], fit: dict[str, Any], verdict: dict[str,
         text = f"measured {verdict['measured']:.3f}: {word}, {verdict['error']:+.1%} off"
         texts, green = [f"the target, {text}"], COLOURS["measured"]
         plot.mark(axes, "measured", [1.0], [verdict["measured"]], texts, color=green, label=text, **STAR)
-    log_axis(axes.xaxis, min(float(x.min()), float(flops.min()) / target), 1.0)
-    log_axis(axes.yaxis, min(low), max(*high, float(loss.max())))
+    log_axis(axes.xaxis, float(min(*x, *flops / target)), 1.0)
+    log_axis(axes.yaxis, min(low), float(max(*high, *loss)))
     axes.set_xlabel(f"training compute, relative to the target's {target:.3g} FLOPs")
     axes.set_ylabel("held-out loss (nats per token)")
     add_legend(axes, loc="best")
