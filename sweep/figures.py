@@ -27,9 +27,9 @@ def draw_forecast(records: list[Record], fit: dict[str, Any], verdict: dict[str,
         for p in curve
     ]
     plot.mark(axes, "curve", x[:-1], middle[:-1], texts[:-1], color=COLOURS["law"], **HIDDEN)
-    fitted = [record for record in used if record.run_id in fit["runs_used"]]
+    fitted = _runs_used(records, fit)
     _draw_runs(plot, axes, "runs", fitted, target, label=f"{len(fitted)} small runs")
-    if others := [record for record in used if record.run_id not in fit["runs_used"]]:
+    if others := [record for record in used if record not in fitted]:
         _draw_runs(plot, axes, "set-aside", others, target, label=f"{len(others)} set aside", mfc=COLOURS["paper"])
     sides = [[fit["prediction"] - fit["low"]], [fit["high"] - fit["prediction"]]]
     axes.errorbar([1.0], [fit["prediction"]], yerr=sides, fmt="none", color=COLOURS["target"], capsize=4, lw=1.6)
@@ -50,6 +50,11 @@ def draw_forecast(records: list[Record], fit: dict[str, Any], verdict: dict[str,
     return plot
 
 
+def _runs_used(records: list[Record], fit: dict[str, Any]) -> list[Record]:
+    """The runs that the law was fitted to: of the finished ones, those above the knee of copying."""
+    return [record for record in fitted_records(records) if record.run_id in fit["runs_used"]]
+
+
 def _draw_runs(plot: Plot, axes: Axes, series: str, runs: list[Record], target_flops: float, **style: Any) -> None:
     flops, loss = points(runs)
     texts = [_run_text(record) for record in runs]
@@ -67,7 +72,7 @@ def draw_residuals(records: list[Record], fit: dict[str, Any]) -> Plot:
     noise = 100 * fit["noise"]["relative_sd"]
     caption = f"Of the heaviest form's law; the band is the noise of a run, {noise:.2f} %."
     plot = Plot("residuals", "Residuals of the fitted law", caption, figure)
-    used = fitted_records(records)
+    used = _runs_used(records, fit)
     flops, loss = points(used)
     residual = 100 * (loss / Law(**fit["coefficients"])(flops) - 1)
     axes.axhspan(-noise, noise, color=COLOURS["law"], alpha=0.14, lw=0)
