@@ -231,6 +231,7 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     ),
     "ablations": ("What each switch of the recipe is worth", ablations),
     "recipe_at_scale": ("Is the recipe at its optimum where it was not tuned?", recipe_at_scale),
+    "recipe_at_scale_wheels": ("And where forecasts lean low?", recipe_at_scale),
     "recipe_at_scale_muon": ("And with Muon?", recipe_at_scale),
     "coordinate_check": ("Sizes over width and depth", coordinate_check),
     "sweep_overhead": ("What a sweep costs beside its trainings", sweep_overhead),
