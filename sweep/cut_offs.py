@@ -22,14 +22,14 @@ def cut_off_text(max_flops_fraction: float) -> str:
     return f"1/{float(f'{1 / max_flops_fraction:.4g}'):,.6g}"
 
 
-def forecast_cut_offs(used: list[Record], plan: Plan) -> list[dict[str, Any]]:
-    """A row per further cut-off of the plan, from the fitted runs (``used``) that it allows."""
-    return [_row(used, fraction, plan) for fraction in plan.fit.more_cut_offs]
+def forecast_cut_offs(finished: list[Record], plan: Plan) -> list[dict[str, Any]]:
+    """A row per further cut-off of the plan, from those of the finished runs that it allows."""
+    return [_row(finished, fraction, plan) for fraction in plan.fit.more_cut_offs]
 
 
-def _row(used: list[Record], fraction: float, plan: Plan) -> dict[str, Any]:
+def _row(finished: list[Record], fraction: float, plan: Plan) -> dict[str, Any]:
     target_flops = plan.target.flops
-    below = [record for record in used if record.flops <= fraction * target_flops]
+    below = [record for record in finished if record.flops <= fraction * target_flops]
     largest = max((record.flops for record in below), default=None)
     num_budgets = len({record.budget_flops for record in below})
     row: dict[str, Any] = {

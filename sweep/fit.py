@@ -251,16 +251,16 @@ def fit_sweep(plan: Plan, records: list[Record], passes: dict[str, Any] | None =
         SweepError: the plan has no target; fewer than five budgets have a finished run; no fit exists.
     """
     target_flops = plan.target.flops
-    used = fitted_records(records)
-    if len({record.budget_flops for record in used}) < MIN_BUDGETS:
+    finished = fitted_records(records)
+    if len({record.budget_flops for record in finished}) < MIN_BUDGETS:
         unfinished = [f"{r.run_id}: {r.status}, {r.reason}" for r in records if r.role == "fit" and r.status != "done"]
         raise SweepError(
-            f"runs of {len({r.budget_flops for r in used})} budgets are done in the sweep {plan.name}"
+            f"runs of {len({r.budget_flops for r in finished})} budgets are done in the sweep {plan.name}"
             + "".join(f"\n    {line}" for line in unfinished),
             f"finished runs at {MIN_BUDGETS} budgets at least",
             "launch again to train what is missing; a diverged run needs another recipe, so another name",
         )
-    used, below_knee = above_knee(used)
+    used, below_knee = above_knee(finished)
     result = fit_table(as_table(used), target_flops, plan.fit.level)
     phase = phase_of(used, plan.fit.copying_nats)
     set_aside = [
@@ -291,7 +291,7 @@ def fit_sweep(plan: Plan, records: list[Record], passes: dict[str, Any] | None =
         "runs_used": make_ladder(as_table(used)).where,
         "runs_set_aside": set_aside,
         "phase": phase,
-        "cut_offs": forecast_cut_offs(used, plan),
+        "cut_offs": forecast_cut_offs(finished, plan),
         "capability": _fit_capability(plan, passes),
     }
 

@@ -15,6 +15,7 @@ from sweep.fit import fit_folder, fit_sweep, fit_table
 from sweep.folder import SweepFolder, read_json, write_json
 from sweep.phase import above_knee, copying_ratio, copying_share, phase_of
 from sweep.records import Record, as_table, write_records
+from sweep.refit import refit_loss
 from sweep.table import read_table
 from tests.planted import (
     BUDGETS,
@@ -183,6 +184,18 @@ def test_budgets_below_the_knee_of_copying_are_set_aside_and_named() -> None:
         fit_table(as_table(with_knee(1)[2:10]), TARGET, 0.9)["prediction"],
     )
     assert above_knee(one_below)[0] == knee[4:]
+
+
+def test_a_cut_off_asks_for_itself_which_budgets_lie_below_the_knee() -> None:
+    """Under the further one too few lie above, so all of its budgets count, those set aside at the main one included.
+
+    The refit of a seal says the same.
+    """
+    ladder_plan = replace(plan(), fit=replace(plan().fit, more_cut_offs=[float(BUDGETS[4] / TARGET)]))
+    result = fit_sweep(ladder_plan, with_knee(2))
+    assert (result["num_budgets"], result["cut_offs"][0]["num_budgets"]) == (len(BUDGETS) - 2, 5)
+    refits = refit_loss(result, ladder_plan, with_knee(2))
+    assert [refit.differences for refit in refits] == [[], []]
 
 
 def test_where_too_few_budgets_lie_above_the_knee_all_count() -> None:
