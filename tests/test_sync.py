@@ -1,5 +1,6 @@
 """Sync: the server has every row of metrics.jsonl, once, whatever was broken off, went on later or was there before."""
 
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -141,11 +142,13 @@ def test_a_run_that_went_on_after_it_was_synced_gets_the_rows_that_are_new(copy:
 def test_a_sweep_killed_and_resumed_offline_is_on_the_server_with_every_row_once(
     base: Path, finished: Path, tmp_path: Path, stub: WandbStub
 ) -> None:
-    """The launch is killed twice while the target trains; ``finished`` has made the corpus."""
-    sweep = tmp_path / "sweeps" / "offline"
-    overrides = tiny.overrides(tmp_path, "offline", f"machine.cache_dir={base}/cache", "machine.tracking=offline")
+    """Its target starts again, offline, and the launch is killed twice while it trains."""
+    sweep = Path(shutil.copytree(finished, tmp_path / "sweeps" / "finished"))
+    target = SweepFolder(sweep).run(plan_of(sweep).target.run_id)
+    shutil.rmtree(target.path)
+    SweepFolder(sweep).verdict.unlink()
+    overrides = tiny.overrides(tmp_path, "finished", f"machine.cache_dir={base}/cache", "machine.tracking=offline")
     launch = ("sweep.launch", *overrides, "machine.checkpoint_seconds=0.05")
-    target = SweepFolder(sweep).run(plan_of(finished).target.run_id)
     for num_rows in (5, 40):
         with tiny.start(*launch) as command:
             while len(target.rows()) < num_rows:
