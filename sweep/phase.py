@@ -3,7 +3,7 @@
 A law holds between points of one phase. Where copying sets in between the ladder and the target,
 a straight law and its interval are both wrong, and no residual shows it. Where every model copies, but most of what the
 loss falls by is copying getting better, the ladder measures that and not the law; so budgets below the knee of copying,
-where it has hardly formed, are set aside as long as enough others are left (docs/science.md).
+where it still forms, are set aside as long as enough others are left (docs/science.md).
 """
 
 from pathlib import Path
@@ -20,6 +20,7 @@ from sweep.table import Table, read_table
 NOT_ONE_PHASE = "not_one_phase_because"
 FORMING_SHARE = 0.5  # of the loss's fall; with more of it on repeated tokens, copying still forms (docs/LOG.md)
 FORMED_RATIO = 0.45  # of the loss on repeated tokens to that on new ones; above it copying has hardly begun (ditto)
+SETTLED = 1.25  # times the largest budget's such ratio; a budget above it lies below the knee of copying (ditto)
 
 
 def phase_name(copy_score_nats: float, copying_nats: float) -> str:
@@ -95,19 +96,22 @@ def copying_share(records: list[Record]) -> float | None:
 def above_knee(records: list[Record]) -> tuple[list[Record], list[str]]:
     """Of finished runs those that a law is fitted to, and a line for each budget below the knee of copying.
 
-    A budget lies below it if repeated tokens cost its runs more than ``FORMED_RATIO`` of new ones, in the mean. All
-    count where too few budgets for a fit would be left, or where the parts of the loss were not measured.
+    A budget lies below it if repeated tokens cost its runs a larger part of what new ones cost (their mean ratio) than
+    ``SETTLED`` times that of the largest budget's runs: above the knee the two losses fall nearly alike. The largest
+    budgets that a fit needs, ``MIN_POINTS``, always count; all do where the parts of the loss were not measured.
     """
     ratios = {
         budget: copying_ratio([record for record in records if record.budget_flops == budget])
         for budget in sorted({record.budget_flops for record in records})
     }
-    below = {budget: ratio for budget, ratio in ratios.items() if ratio is not None and ratio > FORMED_RATIO}
-    if len(ratios) - len(below) < MIN_POINTS:
+    largest = list(ratios.values())[-1] if ratios else None
+    if largest is None:
         return records, []
+    lower = list(ratios.items())[:-MIN_POINTS]
+    below = {budget: ratio for budget, ratio in lower if ratio is not None and ratio > SETTLED * largest}
     lines = [
-        f"the budget {budget:.3g}: copying has hardly formed, repeated tokens cost {ratio:.0%} of new ones"
-        f" (more than {FORMED_RATIO:.0%})"
+        f"the budget {budget:.3g}: copying still forms, repeated tokens cost {ratio:.0%} of new ones, at the largest"
+        f" budget {largest:.0%} (more than {SETTLED:g} times as much)"
         for budget, ratio in below.items()
     ]
     return [record for record in records if record.budget_flops not in below], lines

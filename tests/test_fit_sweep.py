@@ -170,7 +170,9 @@ def test_budgets_below_the_knee_of_copying_are_set_aside_and_named() -> None:
         assert result[key] == alone[key], key
     assert result["runs_used"] == [run.run_id for run in knee[4:]]
     assert [line.split(":")[0] for line in result["set_aside"]] == [f"the budget {b:.3g}" for b in BUDGETS[:2]]
-    assert all("repeated tokens cost 60% of new ones (more than 45%)" in line for line in result["set_aside"])
+    assert all(
+        "cost 60% of new ones, at the largest budget 40% (more than 1.25 times" in line for line in result["set_aside"]
+    )
     assert result["forecastable"] and result["low"] < PLANTED(TARGET) < result["high"]
     assert sum("2 budgets lie below the knee of copying" in warning for warning in result["warnings"]) == 1
     drawn = draw_forecast(knee, result, None)
@@ -187,24 +189,34 @@ def test_budgets_below_the_knee_of_copying_are_set_aside_and_named() -> None:
 
 
 def test_a_cut_off_asks_for_itself_which_budgets_lie_below_the_knee() -> None:
-    """Under the further one too few lie above, so all of its budgets count, those set aside at the main one included.
+    """Under the further one too few lie above, so its four largest count, one set aside at the main one among them.
 
     The refit of a seal says the same.
     """
     ladder_plan = replace(plan(), fit=replace(plan().fit, more_cut_offs=[float(BUDGETS[4] / TARGET)]))
     result = fit_sweep(ladder_plan, with_knee(2))
-    assert (result["num_budgets"], result["cut_offs"][0]["num_budgets"]) == (len(BUDGETS) - 2, 5)
+    assert (result["num_budgets"], result["cut_offs"][0]["num_budgets"]) == (len(BUDGETS) - 2, 4)
     refits = refit_loss(result, ladder_plan, with_knee(2))
     assert [refit.differences for refit in refits] == [[], []]
 
 
-def test_where_too_few_budgets_lie_above_the_knee_all_count() -> None:
-    """Three would be left, where a fit needs four; and with no parts of the loss nobody knows where the knee is."""
-    assert above_knee(with_knee(3)) == (with_knee(3), [])
+def test_the_four_largest_budgets_always_count() -> None:
+    """A fit needs four; and with no parts of the loss nobody knows where the knee is."""
+    assert above_knee(with_knee(3))[0] == with_knee(3)[4:]
+    assert above_knee(with_knee(3)[6:])[0] == with_knee(3)[6:]
     assert above_knee(ladder()) == (ladder(), [])
+    assert above_knee([]) == ([], [])
     below = fit_sweep(plan(), with_knee(2, above_nats=2.5))
     assert below["num_budgets"] == len(BUDGETS)
     assert any("copying has hardly formed in these runs" in reason for reason in below["not_forecastable_because"])
+
+
+@pytest.mark.parametrize(("times", "num_below"), [(1.2, 0), (1.3, 2)])
+def test_what_repeated_tokens_cost_is_compared_with_the_largest_budget(times: float, num_below: int) -> None:
+    """On a text where they cost more than half of new ones at every size, no budget is set aside for that."""
+    lower = [replace(run, loss_repeated_nats=2.8 * times, loss_new_nats=5.0) for run in ladder()[:4]]
+    runs = [*lower, *(replace(run, loss_repeated_nats=2.8, loss_new_nats=5.0) for run in ladder()[4:])]
+    assert len(above_knee(runs)[1]) == num_below
 
 
 @pytest.mark.parametrize(("threshold", "straddles"), [(0.5, False), (1.5, False), (1.0, True)])
