@@ -104,7 +104,7 @@ def above_knee(records: list[Record]) -> tuple[list[Record], list[str]]:
         budget: copying_ratio([record for record in records if record.budget_flops == budget])
         for budget in sorted({record.budget_flops for record in records})
     }
-    largest = list(ratios.values())[-1] if ratios else None
+    largest = copying_ratio(records) if records else None
     if largest is None:
         return records, []
     lower = list(ratios.items())[:-MIN_POINTS]
